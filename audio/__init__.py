@@ -1,0 +1,1 @@
+"""Samples and time: sound in, features out."""

@@ -1,0 +1,1 @@
+"""Moves chunks from speech to frames."""

@@ -1,0 +1,1 @@
+"""The wire contract of Viva Voce: it imports nothing of ours."""

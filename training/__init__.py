@@ -1,0 +1,1 @@
+"""Data, losses and recipes of the models; nobody imports it."""

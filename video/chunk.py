@@ -1,0 +1,42 @@
+"""The units of picture that travel through the program.
+
+Shape legend: C = channels, T = frames, H = height, W = width.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentChunk:
+    """What the network makes at once, on its way through the denoising steps.
+
+    `latents_CTHW` holds `frames_per_chunk` latent frames at noise level `sigma`; `index` counts
+    chunks from 0; `start_frame` is the absolute index of the first latent frame.
+    """
+
+    latents_CTHW: torch.Tensor
+    index: int
+    start_frame: int
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoChunk:
+    """Decoded pictures with their place on the media clock.
+
+    `frames_THWC` is uint8 RGB; `pts` is the index of the first frame in ticks of `time_base`.
+    """
+
+    frames_THWC: npt.NDArray[np.uint8]
+    pts: int
+    time_base: Fraction
+
+    @property
+    def num_frames(self) -> int:
+        """Number of pictures held."""
+        return int(self.frames_THWC.shape[0])
