@@ -1,0 +1,71 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+OUT ?= out
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo test check format system-packages bench clean
+
+help:
+	@echo "make demo    render the sample portrait and speech to $(OUT)/demo.mp4"
+	@echo "make test    install what the tests need and run all of them"
+	@echo "make check   format, lint, types, import contracts"
+	@echo "make bench   measure speed and memory, write benchmarks/results/"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}: set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,wav2vec]'
+	@touch $@
+
+# The libraries that draw and speak the training data; the program itself needs none of them.
+system-packages:
+	@missing=(); \
+	for package in libegl1 libgl1-mesa-dri libespeak-ng1 espeak-ng-data; do \
+	  dpkg -s "$$package" >/dev/null 2>&1 || missing+=("$$package"); \
+	done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  if command -v apt-get >/dev/null; then \
+	    $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
+	  else echo "not a Debian system: tests that need $${missing[*]} will say so and skip"; fi; \
+	fi
+
+demo: $(STAMP)
+	@mkdir -p $(OUT)
+	$(BIN)/viva render \
+	  --portrait configs/models/pocket/portraits/ada.png \
+	  --audio configs/models/pocket/speech.flac \
+	  --out $(OUT)/demo.mp4 --overwrite
+	@echo "$(abspath $(OUT)/demo.mp4)"
+
+test: system-packages $(DEV_STAMP)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m pytest
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=.:proto $(BIN)/lint-imports
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP)
+	$(BIN)/python -m benchmarks.render_speed
+	$(BIN)/python -m benchmarks.memory_flat
+
+clean:
+	rm -rf $(OUT) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
