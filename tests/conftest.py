@@ -1,0 +1,41 @@
+"""Options and fixtures every test may use: where the reference network's tensors lie."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.goldens import find_golden_sets
+
+_DEFAULT_GOLDENS = Path(__file__).resolve().parents[1] / ".." / "shared" / "goldens"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--goldens",
+        default=str(_DEFAULT_GOLDENS),
+        metavar="DIR",
+        help="folder with liveavatar_*_{set}.safetensors and liveavatar_config_{set}.json",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for `golden_set` once per set found, or skip it saying why."""
+    if "golden_set" not in metafunc.fixturenames:
+        return
+    folder = Path(metafunc.config.getoption("--goldens"))
+    sets = find_golden_sets(folder)
+    if sets:
+        metafunc.parametrize("golden_set", sets, ids=[s.name for s in sets], scope="session")
+    else:
+        reason = f"no golden sets (liveavatar_dit_*.safetensors) in {folder}"
+        mark = pytest.mark.skip(reason=reason)
+        metafunc.parametrize("golden_set", [pytest.param(None, marks=mark, id="absent")])
+
+
+@pytest.fixture(scope="session")
+def goldens_dir(pytestconfig: pytest.Config) -> Path:
+    """The golden folder itself; skips when it is not there."""
+    folder = Path(pytestconfig.getoption("--goldens"))
+    if not folder.is_dir():
+        pytest.skip(f"no golden folder at {folder}")
+    return folder
