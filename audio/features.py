@@ -66,9 +66,12 @@ DEFAULT_LOG_MEL = LogMelConfig()
 
 
 @lru_cache(maxsize=8)
-def mel_filters_KM(config: LogMelConfig) -> torch.Tensor:
-    """Slaney-normalised triangular filters, float64 [K, M]: librosa's `filters.mel`, transposed."""
-    from librosa.filters import mel  # noqa: PLC0415 - a second of imports that few commands need
+def mel_filters(config: LogMelConfig) -> torch.Tensor:
+    """Slaney-normalised triangular filters, float64 [K, M]: librosa's `filters.mel`, transposed.
+
+    librosa is imported here because its import takes a second that few commands need.
+    """
+    from librosa.filters import mel
 
     filters_MK = mel(
         sr=config.sample_rate, n_fft=config.window, n_mels=config.num_mels, dtype=np.float64
@@ -77,7 +80,7 @@ def mel_filters_KM(config: LogMelConfig) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _window_W(size: int) -> torch.Tensor:
+def _hann_window(size: int) -> torch.Tensor:
     """Periodic Hann window, float64."""
     return torch.hann_window(size, periodic=True, dtype=torch.float64)
 
@@ -85,9 +88,9 @@ def _window_W(size: int) -> torch.Tensor:
 def _log_mel_of_frames(frames_BTW: torch.Tensor, config: LogMelConfig) -> torch.Tensor:
     """Log-mel of already cut windows, float32 [B, M, T]."""
     device = frames_BTW.device
-    spectrum_BTK = torch.fft.rfft(frames_BTW.double() * _window_W(config.window).to(device))
+    spectrum_BTK = torch.fft.rfft(frames_BTW.double() * _hann_window(config.window).to(device))
     power_BTK = spectrum_BTK.real.square() + spectrum_BTK.imag.square()
-    mel_BTM = power_BTK @ mel_filters_KM(config).to(device)
+    mel_BTM: torch.Tensor = power_BTK @ mel_filters(config).to(device)
     return mel_BTM.clamp_min(config.floor).log10().float().transpose(1, 2)
 
 
