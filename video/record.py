@@ -1,0 +1,355 @@
+"""An MP4 that grows while it is made and ends as an ordinary fast-start file.
+
+While recording, a fragmented MP4 grows in `.<name>.part.mp4` beside the target: any player opens
+it, and a crash loses no more than the last fragment. `close` copies its packets, not re-encoded,
+into `.<name>.tmp.mp4` with the index in front (`+faststart`), and renames that over the target, so
+the target's name never holds an unfinished file.
+
+Time. Frame n is at n / fps; sample n at n / sample_rate. H.264 has exactly the frames given. AAC
+codes 1024 samples at a time after 1024 samples of priming: an edit list hides the priming, so that
+sound and picture both start at 0, and the track's duration ends it after the last sample given.
+Decoders that ignore durations see up to 1023 samples of silence more.
+
+Memory. Encoded packets wait for the other stream for at most 10 s of media time (libavformat's
+interleaving limit) and are then written as they are: whoever feeds all sound first gets a correct
+file that interleaves worse. The final copy keeps an index of about 0.1 kB a packet.
+
+The same calls give the same bytes: fixed number of encoder threads, no dates, no version tags.
+The bytes differ between versions of FFmpeg and x264.
+
+Shape legend: T = frames or samples, H = height, W = width, C = channels.
+"""
+
+import contextlib
+import fcntl
+import math
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from video.chunk import VideoChunk
+from video.errors import RecordError
+
+AAC_SAMPLE_RATES = frozenset(
+    (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+)
+_SIDE_LIMIT_PX = 8192
+_KEYFRAME_SECONDS = 2
+_BT709 = 1
+_LIMITED_RANGE = 1
+_FRAGMENTED = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
+_FAST_START = {"movflags": "faststart"}
+
+
+class SoundChunk(Protocol):
+    """What the recorder needs of a piece of sound; `audio.chunk.AudioChunk` is one."""
+
+    @property
+    def samples_T(self) -> npt.NDArray[np.float32]:  # noqa: N802  # T is the shape suffix
+        """Mono samples in [-1, 1]."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+
+    @property
+    def pts(self) -> int:
+        """Index of the first sample."""
+
+
+class Mp4Recorder:
+    """Writes frames and sound to one MP4 as they come; owns the files it makes beside the target.
+
+    A context manager: leaving it closes the recording, leaving it by an exception aborts it. Not
+    thread-safe. Any failure while writing aborts first, so nothing is left behind.
+
+    Raises:
+        RecordError: the target cannot be written, or sizes and rates do not fit H.264 and AAC.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        width: int,
+        height: int,
+        fps: Fraction,
+        sample_rate: int,
+        overwrite: bool = False,
+        crf: int = 18,
+        preset: str = "veryfast",
+    ) -> None:
+        """Check everything that can be checked, then create the partial file."""
+        self.path = Path(path)
+        self.partial_path = self.path.with_name(f".{self.path.name}.part.mp4")
+        self._copy_path = self.path.with_name(f".{self.path.name}.tmp.mp4")
+        self._overwrite = overwrite
+        self._size = (width, height)
+        self._fps = Fraction(fps)
+        self._sample_rate = sample_rate
+        self._name = _printable(self.path)
+        self.num_frames = 0
+        self.num_samples = 0
+        self._check_format()
+        self._check_target()
+        self._lock: int | None = self._locked_partial()
+        self._container: OutputContainer | None = None
+        with self._failing("cannot be started"):
+            self._container = _writer(self.partial_path, _FRAGMENTED, self._timescale)
+            self._video = _video_stream(self._container, self._size, self._fps, crf, preset)
+            self._audio = _audio_stream(self._container, sample_rate)
+
+    def write_video(self, chunk: VideoChunk) -> None:
+        """Append frames; `chunk.pts` must continue where the last chunk ended.
+
+        Raises:
+            RecordError: wrong size or time, a closed recording, or the disk refused the data.
+        """
+        container = self._open_container()
+        self._check_frames(chunk)
+        with self._failing("cannot be written"):
+            for frame_HWC in chunk.frames_THWC:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+                frame = frame.reformat(
+                    format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+                )
+                frame.pts, frame.time_base = self.num_frames, 1 / self._fps
+                _mux(container, self._video.encode(frame))
+                self.num_frames += 1
+
+    def write_audio(self, chunk: SoundChunk) -> None:
+        """Append sound; `chunk.pts` must continue where the last chunk ended.
+
+        Raises:
+            RecordError: wrong rate or time, a closed recording, or the disk refused the data.
+        """
+        container = self._open_container()
+        if chunk.sample_rate != self._sample_rate or chunk.pts != self.num_samples:
+            raise RecordError(
+                f"{self._name}: sound at {chunk.sample_rate} Hz from sample {chunk.pts} does not "
+                f"continue {self._sample_rate} Hz at sample {self.num_samples}: write it in order"
+            )
+        samples_CT = np.ascontiguousarray(chunk.samples_T, dtype=np.float32)[None]
+        if samples_CT.shape[1] == 0:
+            return
+        with self._failing("cannot be written"):
+            frame = av.AudioFrame.from_ndarray(samples_CT, format="fltp", layout="mono")
+            frame.sample_rate = self._sample_rate
+            frame.pts, frame.time_base = self.num_samples, Fraction(1, self._sample_rate)
+            _mux(container, self._audio.encode(frame))
+            self.num_samples += samples_CT.shape[1]
+
+    def close(self) -> Path:
+        """Finish the file under its own name and return that; a second call does nothing more.
+
+        Raises:
+            RecordError: no frame was written, the target appeared meanwhile, or the disk is full.
+        """
+        if self._container is None:
+            return self.path
+        if self.num_frames == 0:
+            self.abort()
+            raise RecordError(f"{self._name}: no frame was recorded: give it at least one")
+        with self._failing("cannot be finished"):
+            _mux(self._container, self._video.encode(None))
+            _mux(self._container, self._audio.encode(None) if self.num_samples else [])
+            self._container.close()
+            self._copy_fast_start()
+            self._check_target()
+            self._copy_path.replace(self.path)
+        self.abort()
+        return self.path
+
+    def abort(self) -> None:
+        """Stop and remove what is unfinished; harmless on a closed recording."""
+        container, self._container = self._container, None
+        if container is not None:
+            # Closing writes a trailer; on a full disk that fails too, and nobody wants it anyway.
+            with contextlib.suppress(OSError, ValueError):
+                container.close()
+        for path in (self.partial_path, self._copy_path):
+            if self._lock is not None:
+                path.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        """The recorder itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close, or abort when an exception is on its way out."""
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _open_container(self) -> OutputContainer:
+        if self._container is None:
+            raise RecordError(f"{self._name}: the recording is closed: start another one")
+        return self._container
+
+    def _check_format(self) -> None:
+        """Refuse what H.264 in 4:2:0 or AAC cannot hold."""
+        width, height = self._size
+        if self.path.suffix.lower() != ".mp4":
+            raise RecordError(f"{self._name}: only .mp4 is written: end the output's name in .mp4")
+        if width % 2 or height % 2:
+            raise RecordError(
+                f"{self._name}: {width}x{height} is odd: H.264 needs an even width and height"
+            )
+        if not (16 <= width <= _SIDE_LIMIT_PX and 16 <= height <= _SIDE_LIMIT_PX):
+            raise RecordError(
+                f"{self._name}: {width}x{height} is out of range: "
+                f"choose sides of 16 to {_SIDE_LIMIT_PX} pixels"
+            )
+        if not 1 <= self._fps <= 240:
+            raise RecordError(f"{self._name}: {self._fps} frames per second: choose 1 to 240")
+        if self._sample_rate not in AAC_SAMPLE_RATES:
+            raise RecordError(
+                f"{self._name}: AAC has no {self._sample_rate} Hz: resample the sound to 48000 Hz"
+            )
+
+    def _check_target(self) -> None:
+        """Refuse a target that is a folder, has no folder, or would be overwritten unasked."""
+        try:
+            if self.path.is_dir():
+                raise RecordError(f"{self._name}: is a folder: name a file ending in .mp4 in it")
+            if not self.path.parent.is_dir():
+                raise RecordError(
+                    f"{self._name}: the folder {_printable(self.path.parent)} does not exist: "
+                    "create it or choose another output"
+                )
+            if self.path.exists() and not self._overwrite:
+                raise RecordError(f"{self._name}: exists already: pass --overwrite to replace it")
+        except OSError as error:
+            raise RecordError(self._failure("cannot be written", error)) from error
+
+    def _locked_partial(self) -> int:
+        """Create the partial file and lock it against a second recorder of the same target."""
+        descriptor = -1
+        try:
+            descriptor = os.open(self.partial_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise RecordError(
+                f"{self._name}: is being recorded by another process: choose another output"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise RecordError(self._failure("cannot be written", error)) from error
+        return descriptor
+
+    def _check_frames(self, chunk: VideoChunk) -> None:
+        """Refuse frames of another size or from another time."""
+        width, height = self._size
+        if chunk.frames_THWC.shape[1:] != (height, width, 3):
+            raise RecordError(
+                f"{self._name}: frames of shape {chunk.frames_THWC.shape} do not fit "
+                f"{width}x{height} RGB: resize them before recording"
+            )
+        if chunk.pts * chunk.time_base * self._fps != self.num_frames:
+            raise RecordError(
+                f"{self._name}: frames from {chunk.pts * chunk.time_base} s do not continue at "
+                f"frame {self.num_frames} of {self._fps} per second: write them in order"
+            )
+
+    @property
+    def _timescale(self) -> int:
+        """Ticks a second in which both frames and samples are whole, where 32 bits can hold it."""
+        ticks = math.lcm(self._sample_rate, self._fps.numerator)
+        return ticks if ticks < 2**31 else self._sample_rate
+
+    def _copy_fast_start(self) -> None:
+        """Copy the partial file's packets into a file whose index is in front."""
+        with (
+            av.open(str(self.partial_path)) as reader,
+            _writer(self._copy_path, _FAST_START, self._timescale) as writer,
+        ):
+            wanted = [s for s in reader.streams if s.type == "video" or self.num_samples]
+            copies = {s.index: writer.add_stream_from_template(s) for s in wanted}
+            for packet in reader.demux(wanted):
+                if packet.dts is not None:  # the demuxer's end marker has none
+                    packet.stream = copies[packet.stream.index]
+                    writer.mux(packet)
+
+    @contextlib.contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        """Turn a failure of encoder or disk into one line, after removing what was unfinished."""
+        try:
+            yield
+        except RecordError:
+            self.abort()
+            raise
+        # FFmpeg's errors derive from OSError or ValueError according to their number.
+        except (OSError, ValueError) as error:
+            self.abort()
+            raise RecordError(self._failure(what, error)) from error
+
+    def _failure(self, what: str, error: Exception) -> str:
+        reason = getattr(error, "strerror", None) or str(error)
+        return (
+            f"{self._name}: {what} ({' '.join(str(reason).split())}): "
+            "check free space and permissions, or choose another output"
+        )
+
+
+def _video_stream(
+    container: OutputContainer, size: tuple[int, int], fps: Fraction, crf: int, preset: str
+) -> VideoStream:
+    """An H.264 stream in BT.709, a keyframe (and with it a fragment) every two seconds."""
+    # The number of threads changes the bytes; two is what the smallest machine has.
+    stream = container.add_stream(
+        "libx264", rate=fps, options={"crf": str(crf), "preset": preset, "threads": "2"}
+    )
+    stream.width, stream.height = size
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.gop_size = round(fps * _KEYFRAME_SECONDS)
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED_RANGE
+    return stream
+
+
+def _audio_stream(container: OutputContainer, sample_rate: int) -> AudioStream:
+    """A mono AAC stream with bits for the bandwidth: 4 per sample, at least 32 kb/s."""
+    stream = container.add_stream("aac", rate=sample_rate, layout="mono", format="fltp")
+    stream.codec_context.bit_rate = min(192_000, max(32_000, 4 * sample_rate))
+    return stream
+
+
+def _mux(container: OutputContainer, packets: "Iterable[Packet[Any]]") -> None:
+    for packet in packets:
+        container.mux(packet)
+
+
+def _writer(path: Path, options: dict[str, str], timescale: int) -> OutputContainer:
+    """An MP4 to write, without dates and version tags, its own clock ticking `timescale` a second.
+
+    The default of 1000 would round the lengths of the tracks to milliseconds.
+    """
+    fixed = {"fflags": "bitexact", "movie_timescale": str(timescale)}
+    return av.open(str(path), "w", format="mp4", options={**options, **fixed})
+
+
+def _printable(path: Path) -> str:
+    """The path as one line of text."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
