@@ -80,8 +80,7 @@ class Aligner:
         if self._kept_LCT is not None:
             kept = torch.cat([self._kept_LCT, kept], dim=-1)
         self._end = features.end
-        self._kept_LCT = kept
-        return self._take(self._num_ready() - self._next_frame)
+        return self._take(kept, self._num_ready() - self._next_frame)
 
     def flush(self, total_frames: int) -> AudioFeatures:
         """Return the rest of `total_frames` video frames and reset.
@@ -95,7 +94,7 @@ class Aligner:
             raise ValueError(f"no features came for {total_frames} frames: push features first")
         if self._kept_LCT is None:
             return AudioFeatures(values_LCT=torch.zeros(1, 1, 0), rate=self.fps, start=0)
-        frames = self._take(max(0, total_frames - self._next_frame))
+        frames = self._take(self._kept_LCT, max(0, total_frames - self._next_frame))
         self.reset()
         return frames
 
@@ -107,10 +106,9 @@ class Aligner:
         step = self.rate / self.fps
         return max(0, -(-(2 * self._end - 1) * step.denominator // (2 * step.numerator)))
 
-    def _take(self, count: int) -> AudioFeatures:
+    def _take(self, kept: torch.Tensor, count: int) -> AudioFeatures:
         """Gather the next `count` frames and let go of features no longer needed."""
-        assert self._kept_LCT is not None
-        kept, first = self._kept_LCT, self._end - self._kept_LCT.shape[-1]
+        first = self._end - kept.shape[-1]
         start, self._next_frame = self._next_frame, self._next_frame + count
         wanted = [
             min(feature_index(j, self.rate, self.fps), self._end - 1) - first
