@@ -40,12 +40,15 @@ from av.video.stream import VideoStream
 
 from video.chunk import VideoChunk
 from video.errors import RecordError
+from video.output_file import OutputFile
 
 AAC_SAMPLE_RATES = frozenset(
     (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 )
 _SIDE_LIMIT_PX = 8192
 _KEYFRAME_SECONDS = 2
+# FFmpeg's errors derive from OSError, ValueError or EOFError according to their number.
+_FAILURES = (OSError, ValueError, av.error.FFmpegError)
 _BT709 = 1
 _LIMITED_RANGE = 1
 _FRAGMENTED = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
@@ -104,9 +107,10 @@ class Mp4Recorder:
         self._check_format()
         self._check_target()
         self._lock: int | None = self._locked_partial()
+        self._output = OutputFile(self.partial_path)
         self._container: OutputContainer | None = None
         with self._failing("cannot be started"):
-            self._container = _writer(self.partial_path, _FRAGMENTED, self._timescale)
+            self._container = _writer(self._output, _FRAGMENTED, self._timescale)
             self._video = _video_stream(self._container, self._size, self._fps, crf, preset)
             self._audio = _audio_stream(self._container, sample_rate)
 
@@ -125,7 +129,7 @@ class Mp4Recorder:
                     format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
                 )
                 frame.pts, frame.time_base = self.num_frames, 1 / self._fps
-                _mux(container, self._video.encode(frame))
+                self._mux(container, self._video.encode(frame))
                 self.num_frames += 1
 
     def write_audio(self, chunk: SoundChunk) -> None:
@@ -147,7 +151,7 @@ class Mp4Recorder:
             frame = av.AudioFrame.from_ndarray(samples_CT, format="fltp", layout="mono")
             frame.sample_rate = self._sample_rate
             frame.pts, frame.time_base = self.num_samples, Fraction(1, self._sample_rate)
-            _mux(container, self._audio.encode(frame))
+            self._mux(container, self._audio.encode(frame))
             self.num_samples += samples_CT.shape[1]
 
     def close(self) -> Path:
@@ -162,9 +166,10 @@ class Mp4Recorder:
             self.abort()
             raise RecordError(f"{self._name}: no frame was recorded: give it at least one")
         with self._failing("cannot be finished"):
-            _mux(self._container, self._video.encode(None))
-            _mux(self._container, self._audio.encode(None) if self.num_samples else [])
+            self._mux(self._container, self._video.encode(None))
+            self._mux(self._container, self._audio.encode(None) if self.num_samples else [])
             self._container.close()
+            self._output.check()
             self._copy_fast_start()
             self._check_target()
             self._copy_path.replace(self.path)
@@ -176,8 +181,9 @@ class Mp4Recorder:
         container, self._container = self._container, None
         if container is not None:
             # Closing writes a trailer; on a full disk that fails too, and nobody wants it anyway.
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*_FAILURES):
                 container.close()
+        self._output.close()
         for path in (self.partial_path, self._copy_path):
             if self._lock is not None:
                 path.unlink(missing_ok=True)
@@ -277,11 +283,18 @@ class Mp4Recorder:
         ticks = math.lcm(self._sample_rate, self._fps.numerator)
         return ticks if ticks < 2**31 else self._sample_rate
 
+    def _mux(self, container: OutputContainer, packets: "Iterable[Packet[Any]]") -> None:
+        for packet in packets:
+            container.mux(packet)
+        self._output.check()
+
     def _copy_fast_start(self) -> None:
         """Copy the partial file's packets into a file whose index is in front."""
+        output = OutputFile(self._copy_path)
         with (
+            output,
             av.open(str(self.partial_path)) as reader,
-            _writer(self._copy_path, _FAST_START, self._timescale) as writer,
+            _writer(output, _FAST_START, self._timescale) as writer,
         ):
             wanted = [s for s in reader.streams if s.type == "video" or self.num_samples]
             copies = {s.index: writer.add_stream_from_template(s) for s in wanted}
@@ -289,6 +302,9 @@ class Mp4Recorder:
                 if packet.dts is not None:  # the demuxer's end marker has none
                     packet.stream = copies[packet.stream.index]
                     writer.mux(packet)
+                    output.check()
+            writer.close()
+            output.check()
 
     @contextlib.contextmanager
     def _failing(self, what: str) -> Iterator[None]:
@@ -298,8 +314,7 @@ class Mp4Recorder:
         except RecordError:
             self.abort()
             raise
-        # FFmpeg's errors derive from OSError or ValueError according to their number.
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             self.abort()
             raise RecordError(self._failure(what, error)) from error
 
@@ -335,18 +350,15 @@ def _audio_stream(container: OutputContainer, sample_rate: int) -> AudioStream:
     return stream
 
 
-def _mux(container: OutputContainer, packets: "Iterable[Packet[Any]]") -> None:
-    for packet in packets:
-        container.mux(packet)
-
-
-def _writer(path: Path, options: dict[str, str], timescale: int) -> OutputContainer:
+def _writer(output: OutputFile, options: dict[str, str], timescale: int) -> OutputContainer:
     """An MP4 to write, without dates and version tags, its own clock ticking `timescale` a second.
 
     The default of 1000 would round the lengths of the tracks to milliseconds.
     """
     fixed = {"fflags": "bitexact", "movie_timescale": str(timescale)}
-    return av.open(str(path), "w", format="mp4", options={**options, **fixed})
+    return av.open(
+        output, "w", format="mp4", options={**options, **fixed}, io_open=output.open_again
+    )
 
 
 def _printable(path: Path) -> str:
