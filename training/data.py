@@ -1,0 +1,160 @@
+"""Make and look at training clips: `python -m training.data make|show|portraits`.
+
+A shard `clips_NNNNN.npz` stacks 16 records of `training.clip` along a leading clip axis,
+uncompressed. Every clip follows from (seed, clip index) alone, so shards can be made in any order,
+by any number of processes, and existing ones are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from training.clip import (
+    FPS,
+    LEAD_SAMPLES,
+    NUM_FRAMES,
+    SAMPLE_RATE,
+    TAIL_SAMPLES,
+    Record,
+    Script,
+    render_clip,
+)
+from training.facekit import Array
+from training.portraits import draw_portraits
+from training.renderer import HeadRenderer
+
+CLIPS_PER_SHARD = 16
+
+
+def write_script(rng: np.random.Generator) -> Script:
+    """Speak a fresh utterance, perform it, and cut a random window of 48 frames."""
+    from training.corpus import make_utterance
+    from training.performance import perform
+
+    samples_T, visemes_VT = make_utterance(rng)
+    short = NUM_FRAMES * 4 - visemes_VT.shape[1]
+    if short > 0:
+        visemes_VT = np.pad(visemes_VT, ((0, 0), (0, short + 8)))
+    performance = perform(visemes_VT, rng, fps=FPS)
+    total = len(performance.expression_TE)
+    start = int(rng.integers(0, max(total - NUM_FRAMES, 0) + 1))
+    window = slice(start, start + NUM_FRAMES)
+    return Script(
+        expression_TE=performance.expression_TE[window],
+        visemes_TV=performance.visemes_TV[window],
+        blink_T=performance.blink_T[window],
+        gaze_T2=performance.gaze_T2[window],
+        pose_T6=performance.pose_T6[window],
+        speaking_E=performance.expression_TE[int(rng.integers(total))],
+        samples_T=cut_sound(samples_T, start),
+    )
+
+
+def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
+    """Samples i16 from 0.5 s before the frame to 0.2 s after the window, silence outside."""
+    per_frame = SAMPLE_RATE // FPS
+    length = LEAD_SAMPLES + NUM_FRAMES * per_frame + TAIL_SAMPLES
+    first = start_frame * per_frame - LEAD_SAMPLES
+    sound = np.zeros(length, np.int16)
+    low, high = max(first, 0), min(first + length, len(samples_T))
+    if high > low:
+        scaled = np.clip(samples_T[low:high], -1, 1) * 32767
+        sound[low - first : high - first] = np.rint(scaled).astype(np.int16)
+    return sound
+
+
+def make_clip(renderer: HeadRenderer, seed: int, index: int) -> Record:
+    """The clip of a seed and index, always the same."""
+    rng = np.random.default_rng((seed, index))
+    return render_clip(renderer, write_script(rng), rng)
+
+
+def make(options: argparse.Namespace) -> None:
+    """Write the missing shards."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    renderer = HeadRenderer(options.facekit)
+    shards = range(options.first // CLIPS_PER_SHARD, -(-options.clips // CLIPS_PER_SHARD))
+    for shard in shards:
+        path = options.out / f"clips_{shard:05d}.npz"
+        if path.exists():
+            continue
+        began = time.process_time()
+        indices = range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, options.clips))
+        write_shard(path, [make_clip(renderer, options.seed, index) for index in indices])
+        each = (time.process_time() - began) / len(indices)
+        print(f"{path.name}: {len(indices)} clips, {each:.2f} CPU s each", flush=True)  # noqa: T201 - progress
+
+
+def write_shard(path: Path, records: list[Record]) -> None:
+    """Stack records and put the file in place at once, so that readers never see half of it."""
+    stacked = {name: np.stack([record[name] for record in records]) for name in records[0]}
+    partial = path.with_suffix(f".part{os.getpid()}")
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **stacked)
+    partial.replace(path)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Write a contact sheet: reference, group frames, size of flow, hidden share."""
+    paths = sorted(options.folder.glob("clips_*.npz"))
+    if not paths:
+        raise SystemExit(f"{options.folder}: no clips_*.npz; make some first")
+    rows: list[np.ndarray] = []
+    for path in reversed(paths):
+        with np.load(path, allow_pickle=False) as shard:
+            wanted = {name: shard[name] for name in ("ref_rgb", "rgb", "flow128", "occl128")}
+        for clip in range(len(wanted["ref_rgb"])):
+            rows.append(_sheet_row({name: values[clip] for name, values in wanted.items()}))
+        if len(rows) >= options.rows:
+            break
+    sheet = np.concatenate(rows[: options.rows])
+    cv2.imwrite(str(options.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+
+
+def _sheet_row(record: Record) -> np.ndarray:
+    cells = [record["ref_rgb"]]
+    for group in range(0, len(record["rgb"]), 4):
+        cells += [record["rgb"][group], record["rgb"][group + 2]]
+    flow = record["flow128"][0].astype(np.float32)
+    size = np.clip(np.hypot(flow[0], flow[1]) * 12, 0, 255).astype(np.uint8)
+    cells += [cv2.cvtColor(_large(size), cv2.COLOR_GRAY2RGB)]
+    cells += [cv2.cvtColor(_large(record["occl128"][0]), cv2.COLOR_GRAY2RGB)]
+    return np.concatenate(cells, axis=1)
+
+
+def _large(field: np.ndarray) -> np.ndarray:
+    return cv2.resize(field, (256, 256), interpolation=cv2.INTER_NEAREST)
+
+
+def main() -> None:
+    """Run a command."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m training.data")
+    commands = parser.add_subparsers(required=True)
+    maker = commands.add_parser("make", help="write shards of clips")
+    maker.add_argument("--out", type=Path, required=True)
+    maker.add_argument("--clips", type=int, required=True, help="clips in all")
+    maker.add_argument("--seed", type=int, default=1)
+    maker.add_argument("--facekit", type=Path, required=True)
+    maker.add_argument("--first", type=int, default=0, help="first clip index to make")
+    maker.set_defaults(run=make)
+    shower = commands.add_parser("show", help="draw a contact sheet")
+    shower.add_argument("folder", type=Path)
+    shower.add_argument("--out", type=Path, required=True)
+    shower.add_argument("--rows", type=int, default=12)
+    shower.set_defaults(run=show)
+    painter = commands.add_parser("portraits", help="draw the demo's portraits")
+    painter.add_argument("--facekit", type=Path, required=True)
+    painter.add_argument("--out", type=Path, default=Path("configs/models/pocket/portraits"))
+    painter.set_defaults(run=lambda options: draw_portraits(options.facekit, options.out))
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
