@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from safetensors.torch import save_file
 
 from tests.support.goldens import GoldenSet

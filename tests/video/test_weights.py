@@ -231,8 +231,6 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         "which is not a file name",
     ),
     "index naming a pickle": (_index_of_pickle, r"pytorch_model\.bin is a pickle"),
-        r"pytorch_model\.bin is a pickle",
-    ),
 }
 
 
