@@ -1,0 +1,126 @@
+"""The transformer layer, its time embedding and its head, under published parameter names.
+
+Shape legend: B = batch, G = groups of tokens sharing one time (a latent frame), T = tokens of a
+group, D = model channels, L = G * T tokens, K = key tokens, N = heads, E = channels of a head.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from video.attention import Attention
+
+SelfAttend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(layer, q, k, v), each `[B, L, N, E]` before rotation, to `[B, L, D]`."""
+
+
+def timestep_sinusoid(t: torch.Tensor, freq_dim: int) -> torch.Tensor:
+    """Sinusoid `[..., freq_dim]` of times in 0..1000, cosines first; float64 inside, float32 out.
+
+    Source: Vaswani et al., 2017, in the order of Wan2.2.
+    """
+    half = freq_dim // 2
+    steps = torch.arange(half, dtype=torch.float64, device=t.device)
+    angles = t.to(torch.float64).unsqueeze(-1) * torch.pow(10_000.0, -steps / half)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
+
+
+def modulated(
+    x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """Layer norm without weights, then scale and shift."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), scale + 1)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention to the prompt (if the model has one), feed-forward.
+
+    Published names: modulation, self_attn, norm3, cross_attn, ffn.0, ffn.2.
+    """
+
+    def __init__(
+        self, layer: int, dim: int, ffn_dim: int, num_heads: int, *, has_text: bool, eps: float
+    ) -> None:
+        """Layer number `layer` of the stack."""
+        super().__init__()
+        self.layer = layer
+        self.eps = eps
+        self.self_attn = Attention(dim, num_heads, eps)
+        self.norm3 = nn.LayerNorm(dim, eps=eps) if has_text else None
+        self.cross_attn = Attention(dim, num_heads, eps) if has_text else None
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(ffn_dim, dim)
+        )
+        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+
+    def forward(
+        self,
+        x_BGTD: torch.Tensor,
+        times_BG6D: torch.Tensor,
+        attend_self: SelfAttend,
+        text: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """One layer; `text` holds the prompt's keys and values `[B, K, N, E]`."""
+        # One row per group, broadcast over its tokens.
+        rows = (self.modulation + times_BG6D).to(x_BGTD.dtype).unsqueeze(-2).unbind(2)
+        shift1, scale1, gate1, shift2, scale2, gate2 = rows
+        y = modulated(x_BGTD, shift1, scale1, self.eps)
+        x_BGTD = x_BGTD + gate1 * self._attend(y, attend_self)
+        if text is not None:
+            x_BGTD = x_BGTD + self._read_text(x_BGTD, *text)
+        y = modulated(x_BGTD, shift2, scale2, self.eps).to(self.self_attn.q.weight.dtype)
+        return x_BGTD + gate2 * self.ffn(y)
+
+    def text_keys_values(self, text_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of prompt tokens for this layer, each `[B, K, N, E]`.
+
+        Raises:
+            ValueError: the network has no text.
+        """
+        if self.cross_attn is None:
+            raise ValueError("a prompt was given to a network without text (text_dim 0)")
+        return self.cross_attn.keys_values(text_BKD)
+
+    def _attend(self, y_BGTD: torch.Tensor, attend_self: SelfAttend) -> torch.Tensor:
+        attention = self.self_attn
+        y_BLD = y_BGTD.flatten(1, 2).to(attention.q.weight.dtype)
+        keys, values = attention.keys_values(y_BLD)
+        out = attention.o(attend_self(self.layer, attention.queries(y_BLD), keys, values))
+        return out.view(y_BGTD.shape)
+
+    def _read_text(
+        self, x_BGTD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> torch.Tensor:
+        if self.norm3 is None or self.cross_attn is None:
+            raise ValueError("a prompt was given to a network without text (text_dim 0)")
+        norm = self.norm3
+        y = F.layer_norm(
+            x_BGTD, norm.normalized_shape, norm.weight.to(x_BGTD.dtype),
+            norm.bias.to(x_BGTD.dtype), norm.eps,
+        )  # fmt: skip
+        y_BLD = y.flatten(1, 2).to(self.cross_attn.q.weight.dtype)
+        return self.cross_attn.cross(y_BLD, keys, values).view(x_BGTD.shape)
+
+
+class Head(nn.Module):
+    """Last norm and projection of each token to the latent values of its patch.
+
+    Published names: modulation, head.
+    """
+
+    def __init__(self, dim: int, patch_values: int, eps: float) -> None:
+        """`patch_values` = patch volume times output channels."""
+        super().__init__()
+        self.eps = eps
+        self.head = nn.Linear(dim, patch_values)
+        self.modulation = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+
+    def forward(self, x_BGTD: torch.Tensor, time_BGD: torch.Tensor) -> torch.Tensor:
+        """Patch values `[B, G, T, patch_values]`, channel fastest."""
+        rows = (self.modulation + time_BGD.unsqueeze(2)).to(x_BGTD.dtype).unsqueeze(-2)
+        shift, scale = rows.unbind(2)
+        y = modulated(x_BGTD, shift, scale, self.eps)
+        out: torch.Tensor = self.head(y.to(self.head.weight.dtype))
+        return out
