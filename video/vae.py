@@ -119,13 +119,24 @@ class WanDecoderState:
         return {**state, "drop": torch.tensor(self.drop)}
 
     def import_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue where `state` was exported; raises ValueError for another network's state."""
+        """Continue where `state` was exported, on this state's own device and in its dtype.
+
+        Raises ValueError, changing nothing, for the state of another network or picture size.
+        """
         names = set(state) - {"drop"}
         if "drop" not in state or names not in (set(), set(self._names)):
             wrong = sorted(names ^ self._names)[:3]
             raise ValueError(f"decoder state does not fit this VAE (names such as {wrong})")
-        self.cache = {name: state[name].clone() for name in names}
-        self.drop = int(state["drop"])
+        cache: FrameCache = {}
+        for name in names:
+            own = self.cache.get(name, state[name])
+            if own.shape != state[name].shape:
+                raise ValueError(
+                    f"decoder state does not fit this portrait's size: {name} is "
+                    f"{list(state[name].shape)}, not {list(own.shape)}"
+                )
+            cache[name] = state[name].to(own).clone()
+        self.cache, self.drop = cache, int(state["drop"])
 
 
 class WanVAE(nn.Module):

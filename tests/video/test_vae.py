@@ -251,6 +251,9 @@ def test_state_of_another_network_is_refused() -> None:
         state.import_state(exported)
     with pytest.raises(ValueError, match="does not fit this VAE"):
         state.import_state({})
+    narrow = tiny_vae().start(noise(1, 3, 8, 16))
+    with pytest.raises(ValueError, match=r"portrait's size: \S+ is \[1, .*\], not \[1, "):
+        state.import_state(narrow.export_state())
 
 
 @pytest.mark.parametrize("size", [(15, 16), (16, 20), (0, 8)])
