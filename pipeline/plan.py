@@ -1,0 +1,199 @@
+"""Which denoising steps run, in what order, cut into which stages.
+
+A plan is data (`configs/plans/*.yaml`); the unrolled chain it describes is defined in
+docs/structure.md. Every placement of one plan gives the same numbers.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.catalog import is_bare_name, plan_path, shipped_plans
+from pipeline.errors import PlanError
+
+Rule = Literal["euler", "renoise"]
+
+MAX_PLAN_BYTES = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One denoising step: everything that may change along the noise schedule.
+
+    Sigma 1 is pure noise, 0 is clean. `resolution` scales the latent grid, `adapter` names a LoRA,
+    `forecast` allows the step to be extrapolated instead of computed.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    sigma_in: float
+    sigma_out: float
+    rule: Rule = "euler"
+    resolution: float = 1.0
+    adapter: str | None = None
+    guidance: float = 1.0
+    forecast: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a step that does not lower the noise."""
+        if not 0.0 <= self.sigma_out < self.sigma_in <= 1.0:
+            raise ValueError(
+                f"sigma_in {self.sigma_in} and sigma_out {self.sigma_out} must satisfy "
+                "0 <= sigma_out < sigma_in <= 1"
+            )
+        if self.rule not in ("euler", "renoise"):
+            raise ValueError(f"rule {self.rule!r} is unknown: use euler or renoise")
+        if not 0.0 < self.resolution <= 1.0:
+            raise ValueError(f"resolution {self.resolution} must lie in (0, 1]")
+        if not 0.0 <= self.guidance <= 100.0:
+            raise ValueError(f"guidance {self.guidance} must lie in [0, 100]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """A contiguous run of steps on one device; `device` None means the chain's own."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    steps: tuple[Step, ...]
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a stage that cannot be addressed or does nothing."""
+        _require_name("stage name", self.name)
+        if not self.steps:
+            raise ValueError(f"stage {self.name} has no steps: list at least one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The stages of a chain and the geometry of its chunks, in latent frames.
+
+    `window_frames` is the length of a cache lane's ring, the current chunk included;
+    `sink_distance` how far ahead of the current chunk the reference is placed in rotary time
+    (None leaves it where it is); `decoder` the device of the decode stage.
+
+    Raises:
+        ValueError: the steps do not descend from 1 to 0 without gaps, or the sizes do not fit.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    stages: tuple[StageSpec, ...]
+    frames_per_chunk: int = 3
+    window_frames: int = 12
+    sink_distance: int | None = 15
+    decoder: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that no chain could run."""
+        _require_name("name", self.name)
+        if not self.stages:
+            raise ValueError("stages is empty: list at least one stage")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stage names {names} repeat: give each stage its own")
+        _require_descent(self.steps)
+        _require_geometry(self.frames_per_chunk, self.window_frames, self.sink_distance)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps in order, whatever the cuts."""
+        return tuple(step for stage in self.stages for step in stage.steps)
+
+    def first_step(self, stage_index: int) -> int:
+        """Index, among all steps, of the first step of a stage."""
+        return sum(len(stage.steps) for stage in self.stages[:stage_index])
+
+
+def _require_name(what: str, name: str) -> None:
+    """Refuse names that could not stand in a path or a log line."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{what} {name!r} must be letters, digits, '-', '_' or '.', 64 at most")
+
+
+def _require_descent(steps: tuple[Step, ...]) -> None:
+    """Refuse schedules that do not lead from pure noise to clean without a gap."""
+    if steps[0].sigma_in != 1.0:
+        raise ValueError(f"the first sigma_in is {steps[0].sigma_in}: start from pure noise, 1.0")
+    if steps[-1].sigma_out != 0.0:
+        raise ValueError(f"the last sigma_out is {steps[-1].sigma_out}: end clean, at 0.0")
+    for index, (before, after) in enumerate(pairwise(steps)):
+        if before.sigma_out != after.sigma_in:
+            raise ValueError(
+                f"step {index} ends at sigma {before.sigma_out} but step {index + 1} starts at "
+                f"{after.sigma_in}: make them equal"
+            )
+
+
+def _require_geometry(chunk: int, window: int, distance: int | None) -> None:
+    """Refuse sizes with which the ring could not be addressed."""
+    if not 1 <= chunk <= 64:
+        raise ValueError(f"frames_per_chunk {chunk} must lie in 1..64")
+    if window < chunk or window % chunk or window > 4096:
+        raise ValueError(f"window_frames {window} must be a multiple of frames_per_chunk {chunk}")
+    if distance is not None and not 0 <= distance <= 4096:
+        raise ValueError(f"sink_distance {distance} must lie in 0..4096, or be null")
+
+
+def load_plan(name: str) -> Plan:
+    """The plan of that shipped name, or in the file of that path.
+
+    Raises:
+        PlanError: nothing is found there, or the file does not describe a plan.
+    """
+    path = plan_path(name)
+    if not path.is_file():
+        known = ", ".join(shipped_plans()) or "none"
+        what = "unknown plan" if is_bare_name(name) else "no such plan file"
+        raise PlanError(f"{what} {name!r}: use one of {known}, or the path of a YAML file")
+    return parse_plan(_read(path), source=str(path))
+
+
+def _read(path: Path) -> str:
+    """The text of a plan file, which is small or not a plan."""
+    try:
+        if path.stat().st_size > MAX_PLAN_BYTES:
+            raise PlanError(f"plan {path} is larger than {MAX_PLAN_BYTES} bytes: not a plan file")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"plan {path} cannot be read ({error}): give a text file") from error
+
+
+def parse_plan(text: str, *, source: str) -> Plan:
+    """The plan written in `text`; `source` names it in errors.
+
+    Raises:
+        PlanError: names the source, the field and the remedy in one line.
+    """
+    try:
+        as_json = json.dumps(yaml.safe_load(text))
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise PlanError(f"plan {source} is not plain YAML ({reason}): fix its syntax") from error
+    try:
+        return TypeAdapter(Plan).validate_json(as_json, strict=True)
+    except ValidationError as error:
+        raise PlanError(f"plan {source}: {_first_complaint(error)}") from error
+
+
+def _first_complaint(error: ValidationError) -> str:
+    """The first thing wrong with a plan as `field: what to do`."""
+    details: Any = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in details["loc"]) or "the whole file"
+    message = str(details["msg"]).removeprefix("Value error, ")
+    if details["type"] == "dataclass_type":
+        message = "must be a mapping of fields; see configs/plans/pocket.yaml"
+    return " ".join(f"{field}: {message}".split())

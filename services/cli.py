@@ -1,0 +1,190 @@
+"""The command line `viva`.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from audio.errors import AudioError
+from pipeline.errors import ModelError, PlanError
+from services.options import (
+    OptionError,
+    RenderRequest,
+    parse_crop_option,
+    parse_fps,
+    parse_seconds,
+    parse_seed,
+    parse_size,
+    require_path,
+)
+from video.errors import ImageError, RecordError, WeightsError
+
+if TYPE_CHECKING:
+    from services.render import RenderSummary
+
+BAD_INPUT = (
+    AudioError,
+    ImageError,
+    ModelError,
+    OptionError,
+    PlanError,
+    RecordError,
+    WeightsError,
+)
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+# Typer carries click under different names in different versions; its usage errors do not change.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="viva",
+    help="Make a portrait talk: speech in, video out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+model_app = typer.Typer(help="Look at models.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its status; bad input is one line on stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        fail(_usage(error))
+    except BAD_INPUT as error:
+        fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted: what was unfinished is removed", status=EXIT_INTERRUPTED)
+
+
+def fail(message: str, *, status: int = EXIT_BAD_INPUT) -> NoReturn:
+    """Say in one line on stderr what is wrong, and exit."""
+    line = " ".join(message.split())
+    if line:  # a bare `viva` has shown its help already
+        sys.stderr.write(f"viva: {line}\n")
+    sys.exit(status)
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the words on the command line, and where help is."""
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return message and f"{message} Try viva --help."
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    """Leave as an exception, so that whoever holds unfinished files removes them."""
+    del signum, frame
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def _text(name: str, metavar: str, text: str) -> object:
+    """An option whose value is parsed by us, so that errors are ours."""
+    return typer.Option(f"--{name}", metavar=metavar, help=text, show_default=False)
+
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, show no progress.")
+]
+QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress, print no summary.")]
+OverwriteFlag = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the output if it exists.")
+]
+
+
+@app.command()
+def render(  # noqa: PLR0913 - one parameter per option
+    portrait: Annotated[str, _text("portrait", "FILE", "A face: PNG, JPEG or WebP.")] = "",
+    audio: Annotated[str, _text("audio", "FILE", "Speech: any sound or video file.")] = "",
+    out: Annotated[str, _text("out", "FILE", "The MP4 to write.")] = "",
+    model: Annotated[str, _text("model", "NAME|DIR", "Model. (default: pocket)")] = "pocket",
+    plan: Annotated[str, _text("plan", "NAME|FILE", "Plan. (default: the model's)")] = "",
+    seed: Annotated[str, _text("seed", "N", "Same seed, same bytes. (default: 0)")] = "0",
+    size: Annotated[str, _text("size", "WxH", "Size. (default: the model's)")] = "",
+    fps: Annotated[
+        str, _text("fps", "N", "Pictures per second, also 30000/1001. (default: the model's)")
+    ] = "",
+    crop: Annotated[
+        str, _text("crop", "auto|center|none|x,y,w,h", "What to show. (default: auto)")
+    ] = "auto",
+    max_seconds: Annotated[str, _text("max-seconds", "S", "Stop after this much sound.")] = "",
+    overwrite: OverwriteFlag = False,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Render a portrait and speech to an MP4 with sound."""
+    request = RenderRequest(
+        portrait=require_path("--portrait", portrait, "face.png"),
+        audio=require_path("--audio", audio, "speech.wav"),
+        out=require_path("--out", out, "talking.mp4"),
+        model=model,
+        plan=plan or None,
+        seed=parse_seed(seed),
+        size=parse_size(size) if size else None,
+        fps=parse_fps(fps) if fps else None,
+        crop=parse_crop_option(crop),
+        max_seconds=parse_seconds(max_seconds) if max_seconds else None,
+        overwrite=overwrite,
+    )
+    summary = _render(request, show_bar=not (as_json or quiet) and sys.stderr.isatty())
+    if as_json:
+        _print(json.dumps(asdict(summary)))
+    elif not quiet:
+        _print(_describe(summary))
+
+
+def _render(request: RenderRequest, *, show_bar: bool) -> "RenderSummary":
+    """Run the job, with a progress bar on a terminal."""
+    from services.render import render as render_video
+
+    if not show_bar:
+        return render_video(request, _ignore)
+    from services.progress import progress_bar
+
+    with progress_bar(request.out.name) as show:
+        return render_video(request, show)
+
+
+def _ignore(done: int, total: int | None, fps: Fraction) -> None:
+    """Progress that nobody looks at."""
+
+
+def _describe(summary: "RenderSummary") -> str:
+    """The summary as one line."""
+    return (
+        f"{summary.out}: {summary.num_frames} frames of {summary.width}x{summary.height} at "
+        f"{summary.fps} fps, {summary.video_s:.2f} s, seed {summary.seed}, in "
+        f"{summary.wall_s:.1f} s (x{summary.real_time_factor:.2f} real time)"
+    )
+
+
+def _print(line: str) -> None:
+    """One line on stdout."""
+    sys.stdout.write(f"{line}\n")
+
+
+@model_app.command("info")
+def model_info(
+    model: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A model, or its folder.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a model folder holds and whether its weights fit its config."""
+    from services.model_info import describe_model, inspect_model
+
+    info = inspect_model(model)
+    _print(json.dumps(asdict(info)) if as_json else describe_model(info))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a user writes on the command line as values: parsed here once, or refused in one line."""
+
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from video.crop import Crop, parse_crop
+
+MIN_SIDE_PX, MAX_SIDE_PX = 64, 2048
+MIN_FPS, MAX_FPS = 1, 60
+MAX_SEED = 2**63 - 1
+MAX_RENDER_S = 1_000_000
+
+_SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_RATIO = re.compile(r"[0-9]{1,9}/[0-9]{1,9}")
+
+
+class OptionError(ValueError):
+    """An option cannot be used: one line naming the option and the remedy."""
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels from `WxH`: even, and what a portrait can be."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise OptionError(f"--size {text[:40]!r} is not understood: write WxH such as 512x512")
+    width, height = int(match[1]), int(match[2])
+    if not all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in (width, height)):
+        raise OptionError(
+            f"--size {text[:40]} is out of range: choose sides of {MIN_SIDE_PX}..{MAX_SIDE_PX}"
+        )
+    if width % 2 or height % 2:
+        even = f"{width + width % 2}x{height + height % 2}"
+        raise OptionError(f"--size {text[:40]} is odd: H.264 needs even sides such as {even}")
+    return width, height
+
+
+def parse_fps(text: str) -> Fraction:
+    """Pictures per second from `25`, `29.97` or `30000/1001`, exactly as written."""
+    word = text.strip()
+    if not (_NUMBER.fullmatch(word) or _RATIO.fullmatch(word)):
+        raise OptionError(
+            f"--fps {text[:40]!r} is not understood: write a number such as 25 or 30000/1001"
+        )
+    try:
+        fps = Fraction(word)
+    except ZeroDivisionError:
+        raise OptionError(f"--fps {text[:40]} divides by zero: write 30000/1001 or 25") from None
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise OptionError(f"--fps {text[:40]} is out of range: choose {MIN_FPS}..{MAX_FPS}")
+    return fps
+
+
+def parse_seconds(text: str) -> Fraction:
+    """A positive time in seconds from `90` or `2.5`."""
+    word = text.strip()
+    seconds = Fraction(word) if _NUMBER.fullmatch(word) else Fraction(0)
+    if not 0 < seconds <= MAX_RENDER_S:
+        raise OptionError(
+            f"--max-seconds {text[:40]!r} is not understood: write seconds above 0 such as 90"
+        )
+    return seconds
+
+
+def parse_seed(text: str) -> int:
+    """A seed of at most 63 bits."""
+    word = text.strip()
+    if not re.fullmatch(r"[0-9]{1,19}", word) or int(word) > MAX_SEED:
+        raise OptionError(f"--seed {text[:40]!r} is not understood: write an integer 0..{MAX_SEED}")
+    return int(word)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderRequest:
+    """What to render; None stands for the model's own choice, or for no limit.
+
+    `size` is width and height in pixels, `fps` pictures per second.
+    """
+
+    portrait: Path
+    audio: Path
+    out: Path
+    model: str = "pocket"
+    plan: str | None = None
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    fps: Fraction | None = None
+    crop: Crop = field(default_factory=Crop)
+    max_seconds: Fraction | None = None
+    overwrite: bool = False
+
+
+def parse_crop_option(text: str) -> Crop:
+    """What part of the picture to show, from `auto`, `center`, `none` or `x,y,w,h`."""
+    try:
+        return parse_crop(text)
+    except ValueError as error:
+        raise OptionError(f"--crop: {error}") from error
+
+
+def require_path(option: str, text: str, example: str) -> Path:
+    """A path that was given at all."""
+    if not text:
+        raise OptionError(f"{option} is missing: name a file, such as {option} {example}")
+    if "\0" in text:
+        raise OptionError(f"{option} {text[:40]!r} is no path: remove the NUL character")
+    return Path(text)

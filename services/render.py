@@ -1,0 +1,182 @@
+"""Renders one portrait and one sound into one MP4: the main job, apart from how it is shown."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from audio.align import num_frames
+from audio.chunk import AudioChunk
+from audio.errors import AudioError
+from audio.resample import StreamResampler
+from audio.source import DEFAULT_MAX_SECONDS, FileSource, probe
+from pipeline.generator import AvatarGenerator
+from pipeline.model import Model, load_model
+from pipeline.plan import load_plan
+from services.options import MAX_RENDER_S, RenderRequest
+from video.record import AAC_SAMPLE_RATES, Mp4Recorder
+from video.reference import load_portrait
+
+# What sound is resampled to where AAC has no such rate as its own.
+FALLBACK_SAMPLE_RATE = 48_000
+
+# Called with the pictures done, those in all (None where the sound's length is unknown), and fps.
+Progress = Callable[[int, int | None, Fraction], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderSummary:
+    """What was rendered and how fast; `real_time_factor` is seconds of video per second.
+
+    `wall_s` covers everything, `load_s` the part of it before the first sound was heard.
+    """
+
+    out: str
+    model: str
+    plan: str
+    seed: int
+    width: int
+    height: int
+    fps: str
+    num_frames: int
+    num_samples: int
+    sample_rate: int
+    video_s: float
+    load_s: float
+    wall_s: float
+    real_time_factor: float
+
+
+class CappedSound:
+    """A sound file up to a limit, at a rate that AAC has."""
+
+    def __init__(self, path: Path, max_seconds: Fraction | None) -> None:
+        """Look at the file's header.
+
+        Raises:
+            AudioError: there is no usable sound, or more of it than is rendered unasked.
+        """
+        info = probe(path)
+        if max_seconds is None and (info.duration_s or 0) > DEFAULT_MAX_SECONDS:
+            raise AudioError(
+                f"{path} lasts {float(info.duration_s or 0):.0f} s, more than the "
+                f"{DEFAULT_MAX_SECONDS:.0f} s rendered unasked: pass --max-seconds to set a limit"
+            )
+        limit_s = DEFAULT_MAX_SECONDS if max_seconds is None else float(MAX_RENDER_S)
+        self._source = FileSource(path, max_seconds=limit_s)
+        own_rate = self._source.sample_rate
+        self.sample_rate = own_rate if own_rate in AAC_SAMPLE_RATES else FALLBACK_SAMPLE_RATE
+        self._max_seconds = max_seconds
+        self._duration_s = info.duration_s
+
+    def expected_frames(self, fps: Fraction) -> int | None:
+        """Pictures to come as far as the header tells, None where it does not."""
+        known = [s for s in (self._duration_s, self._max_seconds) if s is not None]
+        if self._duration_s is None:
+            return None
+        return num_frames(int(min(known) * self.sample_rate), self.sample_rate, fps)
+
+    def chunks(self) -> Iterator[AudioChunk]:
+        """The sound from the start."""
+        own_rate = self._source.sample_rate
+        if self.sample_rate == own_rate:
+            return self._capped()
+        return _resampled(self._capped(), StreamResampler(own_rate, self.sample_rate))
+
+    def _capped(self) -> Iterator[AudioChunk]:
+        """The file's sound up to the limit."""
+        rate = self._source.sample_rate
+        end = None if self._max_seconds is None else max(1, int(self._max_seconds * rate))
+        for chunk in self._source.chunks():
+            if end is not None and chunk.end_pts >= end:
+                samples_T = chunk.samples_T[: end - chunk.pts]
+                yield AudioChunk(samples_T=samples_T, sample_rate=rate, pts=chunk.pts)
+                return
+            yield chunk
+
+
+def _resampled(sound: Iterator[AudioChunk], resampler: StreamResampler) -> Iterator[AudioChunk]:
+    """The same sound at the resampler's rate."""
+    for chunk in sound:
+        yield resampler.push(chunk)
+    yield resampler.flush()
+
+
+def render(
+    request: RenderRequest, on_progress: Progress, *, clock: Callable[[], float] = time.monotonic
+) -> RenderSummary:
+    """Write the request's video; on any failure nothing is left at its path.
+
+    Raises:
+        AudioError, ImageError, ModelError, PlanError, RecordError, WeightsError: an input cannot
+            be used.
+    """
+    began_s = clock()
+    sound = CappedSound(request.audio, request.max_seconds)
+    model = load_model(request.model)
+    recorder, generator = _open(request, model, sound)
+    loaded_s = clock()
+    with recorder:
+        total = sound.expected_frames(generator.fps)
+        on_progress(0, total, generator.fps)
+        for video, audio in generator.run(sound.chunks()):
+            recorder.write_video(video)
+            recorder.write_audio(audio)
+            on_progress(recorder.num_frames, total, generator.fps)
+    return _summary(request, generator, recorder, loaded_s - began_s, clock() - began_s)
+
+
+def _open(
+    request: RenderRequest, model: Model, sound: CappedSound
+) -> tuple[Mp4Recorder, AvatarGenerator]:
+    """A recording and a session of the request's size and rate; cheap checks come first."""
+    plan = load_plan(request.plan or model.config.plan)
+    width, height = request.size or model.config.native_size
+    fps = request.fps or model.fps
+    portrait = load_portrait(request.portrait, size=(width, height), crop=request.crop)
+    generator = AvatarGenerator(
+        model,
+        plan,
+        portrait.image_CHW[None],
+        sample_rate=sound.sample_rate,
+        seed=request.seed,
+        fps=fps,
+    )
+    recorder = Mp4Recorder(
+        request.out,
+        width=width,
+        height=height,
+        fps=fps,
+        sample_rate=sound.sample_rate,
+        overwrite=request.overwrite,
+    )
+    return recorder, generator
+
+
+def _summary(
+    request: RenderRequest,
+    generator: AvatarGenerator,
+    recorder: Mp4Recorder,
+    load_s: float,
+    wall_s: float,
+) -> RenderSummary:
+    """What the finished recording holds."""
+    video_s = float(recorder.num_frames / generator.fps)
+    width, height = generator.size
+    return RenderSummary(
+        out=str(request.out),
+        model=generator.model.name,
+        plan=generator.plan.name,
+        seed=request.seed,
+        width=width,
+        height=height,
+        fps=str(generator.fps),
+        num_frames=recorder.num_frames,
+        num_samples=recorder.num_samples,
+        sample_rate=generator.sample_rate,
+        video_s=round(video_s, 6),
+        load_s=round(load_s, 3),
+        wall_s=round(wall_s, 3),
+        real_time_factor=round(video_s / max(wall_s - load_s, 1e-9), 3),
+    )
