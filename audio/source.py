@@ -184,7 +184,7 @@ def to_mono(frame: AudioFrame) -> npt.NDArray[np.float32]:
     elif samples.dtype.kind == "i":
         samples_NT = samples_NT * np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
     if num_channels == 1:
-        return samples_NT[0].astype(np.float32)
+        return np.asarray(samples_NT[0], np.float32)
     names = [channel.name for channel in frame.layout.channels]
     mono_T: npt.NDArray[np.float32] = downmix_weights(names) @ samples_NT.astype(np.float32)
     return mono_T

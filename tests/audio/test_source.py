@@ -271,6 +271,7 @@ def test_a_length_that_no_header_states_is_limited_while_decoding(tmp_path):
 def test_any_cut_is_read_or_refused_never_worse(tmp_path, suffix, codec, keep):
     path = _truncated(tmp_path, suffix, codec, keep)
     try:
-        assert len(read(FileSource(path))) > 0
-    except AudioError as error:
-        assert str(path) in str(error)
+        num_samples = len(read(FileSource(path)))
+    except AudioError:
+        num_samples = None
+    assert num_samples is None or num_samples > 0

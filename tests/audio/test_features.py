@@ -1,0 +1,119 @@
+"""The log-mel of a stream equals librosa's of the whole signal, however the signal is cut."""
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio.features import LogMelConfig, StreamingLogMel, log_mel, mel_filters
+from tests.support.sound import noise, sine
+
+pytestmark = pytest.mark.stream
+
+
+def librosa_log_mel(samples, config):
+    mel = librosa.feature.melspectrogram(
+        y=samples.astype(np.float64),
+        sr=config.sample_rate,
+        n_fft=config.window,
+        hop_length=config.hop,
+        n_mels=config.num_mels,
+        center=True,
+        pad_mode="constant",
+    )
+    return np.log10(np.maximum(mel, config.floor))
+
+
+def stream(samples, cuts, config):
+    streaming = StreamingLogMel(config)
+    pieces, start = [], 0
+    for size in [*cuts, len(samples)]:
+        pieces.append(streaming.push(samples[start : start + size]))
+        start = min(start + size, len(samples))
+    return torch.cat([*pieces, streaming.flush()], dim=-1)
+
+
+CONFIGS = [LogMelConfig(), LogMelConfig(sample_rate=24_000, num_mels=40, hop=240, window=1024)]
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large for input signal")
+@settings(max_examples=50, deadline=None)
+@given(
+    config=st.sampled_from(CONFIGS),
+    num_samples=st.integers(1, 12_000),
+    level=st.sampled_from([1e-4, 0.01, 1.0]),
+    cuts=st.lists(st.integers(0, 2000), max_size=15),
+)
+def test_any_cut_equals_librosa_of_the_whole(config, num_samples, level, cuts):
+    samples = noise(num_samples, level=level) + level * np.resize(sine(16_000, 1), num_samples)
+    want = librosa_log_mel(samples, config)
+    got = stream(samples, cuts, config)
+    assert got.dtype == torch.float32
+    assert got.shape == want.shape == (config.num_mels, config.num_frames(num_samples))
+    assert np.abs(got.numpy() - want).max() < 1e-5
+    whole = log_mel(torch.from_numpy(samples)[None], config)[0]
+    assert np.abs(whole.numpy() - want).max() < 1e-5
+
+
+def test_equals_librosa_in_single_precision_as_well():
+    samples = noise(48_000)
+    mel = librosa.feature.melspectrogram(
+        y=samples, sr=16_000, n_fft=400, hop_length=160, n_mels=80, pad_mode="constant"
+    )
+    got = log_mel(torch.from_numpy(samples)[None])[0].numpy()
+    assert np.abs(got - np.log10(np.maximum(mel, 1e-5))).max() < 1e-4
+
+
+def test_a_frame_comes_as_soon_as_its_window_is_in():
+    streaming = StreamingLogMel()
+    assert streaming.push(noise(199)).shape == (80, 0)
+    assert streaming.push(noise(1)).shape == (80, 1)  # frame 0 ends 200 samples after its centre
+    assert streaming.push(noise(160)).shape == (80, 1)
+
+
+def test_silence_is_the_floor():
+    assert torch.equal(log_mel(torch.zeros(1, 1600)), torch.full((1, 80, 11), -5.0))
+
+
+def test_nothing_makes_no_frames():
+    assert log_mel(torch.zeros(2, 0)).shape == (2, 80, 0)
+    streaming = StreamingLogMel()
+    assert streaming.push(np.zeros(0, np.float32)).shape == (80, 0)
+    assert streaming.flush().shape == (80, 0)
+
+
+def test_state_moves_to_another_stream():
+    samples = noise(5000)
+    first, second = StreamingLogMel(), StreamingLogMel()
+    head = first.push(samples[:1234])
+    second.import_state(first.export_state())
+    joined = torch.cat([head, second.push(samples[1234:]), second.flush()], dim=-1)
+    assert torch.equal(joined, stream(samples, [], LogMelConfig()))
+
+
+def test_memory_stays_one_window():
+    streaming = StreamingLogMel()
+    for seed in range(50):
+        streaming.push(noise(1600, seed))
+    assert len(streaming.export_state()["pending_T"]) < 400
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value):
+    samples = noise(500)
+    samples[100] = value
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        StreamingLogMel().push(samples)
+
+
+def test_every_filter_hears_something():
+    for config in CONFIGS:
+        assert (mel_filters(config).amax(dim=0) > 0).all()
+
+
+@pytest.mark.parametrize("values", [{"hop": 0}, {"hop": 401}, {"window": 401}, {"floor": 0.0}])
+def test_impossible_dimensions_are_refused(values):
+    with pytest.raises(ValueError, match="must be"):
+        LogMelConfig(**values)
