@@ -221,12 +221,21 @@ def _levelling(eyes: tuple[Point, Point]) -> Affine:
 
 
 def _find_mouth(level: Grey, expected: Point) -> Point | None:
-    """The mouth's centre in the levelled face, from the smile cascade's boxes near `expected`."""
+    """The mouth's centre in the levelled face, from the smile cascade's boxes near `expected`.
+
+    The cascade also answers to chins and nostrils, so boxes count the less the farther they are
+    from where proportions expect a mouth, and the expectation counts as one more box.
+    """
     top = round(expected[1] - 52)
     found = _detect("smile", level[top:], neighbours=4, smallest=36, largest=120)
-    centres = [(x + w / 2, top + y + h * 0.5) for x, y, w, h in found]
-    near = [c for c in centres if abs(c[0] - expected[0]) <= 26 and abs(c[1] - expected[1]) <= 26]
-    return _median(near) if near else None
+    centres = np.array([(x + w / 2, top + y + h * 0.5) for x, y, w, h in found]).reshape(-1, 2)
+    distances = np.abs(centres - expected)
+    near = np.all(distances <= 26, axis=1)
+    if not near.any():
+        return None
+    weights = np.exp(-((distances[near] / (14, 10)) ** 2).sum(axis=1) / 2)
+    x, y = (weights @ centres[near] + np.array(expected)) / (weights.sum() + 1.0)
+    return (float(x), float(y))
 
 
 def _detect(

@@ -45,6 +45,10 @@ from video.output_file import OutputFile
 AAC_SAMPLE_RATES = frozenset(
     (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 )
+X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow"),
+)
 _SIDE_LIMIT_PX = 8192
 _KEYFRAME_SECONDS = 2
 # FFmpeg's errors derive from OSError, ValueError or EOFError according to their number.
@@ -104,6 +108,10 @@ class Mp4Recorder:
         self._name = _printable(self.path)
         self.num_frames = 0
         self.num_samples = 0
+        if preset not in X264_PRESETS:
+            raise RecordError(f"{self._name}: no preset {preset!r}: use {', '.join(X264_PRESETS)}")
+        if not 0 <= crf <= 51:
+            raise RecordError(f"{self._name}: quality (crf) {crf}: choose 0 (best) to 51")
         self._check_format()
         self._check_target()
         self._lock: int | None = self._locked_partial()
