@@ -1,4 +1,4 @@
-"""Options and fixtures every test may use: where the reference network's tensors lie."""
+"""Options and fixtures every test may use: where reference tensors and the face kit lie."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.goldens import find_golden_sets
 
+_DEFAULT_FACEKIT = Path(__file__).resolve().parents[1] / ".." / "shared" / "facekit"
 _DEFAULT_GOLDENS = Path(__file__).resolve().parents[1] / ".." / "shared" / "goldens"
 
 
@@ -15,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=str(_DEFAULT_GOLDENS),
         metavar="DIR",
         help="folder with liveavatar_*_{set}.safetensors and liveavatar_config_{set}.json",
+    )
+    parser.addoption(
+        "--facekit",
+        default=str(_DEFAULT_FACEKIT),
+        metavar="DIR",
+        help="folder with ict_face_model_light.npz and makehuman_hair.npz",
     )
 
 
@@ -38,4 +45,13 @@ def goldens_dir(pytestconfig: pytest.Config) -> Path:
     folder = Path(pytestconfig.getoption("--goldens"))
     if not folder.is_dir():
         pytest.skip(f"no golden folder at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def facekit_dir(pytestconfig: pytest.Config) -> Path:
+    """The face kit folder; skips when it is not there."""
+    folder = Path(pytestconfig.getoption("--facekit"))
+    if not (folder / "ict_face_model_light.npz").is_file():
+        pytest.skip(f"no face kit at {folder}; pass --facekit DIR")
     return folder
