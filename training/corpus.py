@@ -1,0 +1,238 @@
+"""A corpus of speech with exact mouths: random voices and sentences, 3 to 8 s at a time.
+
+T is 16 kHz samples or 100 Hz frames, V the six visemes. `python -m training.corpus` writes shards
+that hold utterances one after another: `samples` int16 [all samples], `visemes` float16 [6, all
+frames], `frame_ends` int64 [utterances] (a frame is 160 samples), `voices` and `texts`.
+
+Validation shares nothing with training: its voice variants are held out by a checksum of their
+names, its sentences by a checksum of the sentence (`texts.is_held_out`), whatever the seeds.
+
+Everything drawn follows from the seed. The library's oscillators, however, run on from one
+utterance to the next, so sound is reproduced bit by bit only by a new process that draws the same
+sequence.
+"""
+
+import argparse
+import logging
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from training.espeak import SAMPLE_RATE, Utterance, synthesize
+from training.texts import Split, sentence
+from training.visemes import RATE_HZ, loudness, viseme_track
+
+MIN_DURATION_S, MAX_DURATION_S = 3.0, 8.0
+SAMPLES_PER_FRAME = SAMPLE_RATE // RATE_HZ
+
+_SPEECH_RMS = 0.08
+_HELD_OUT_ONE_IN = 8
+_LOG = logging.getLogger(__name__)
+
+# espeak's voices by language of the word lists; the weight is the language's share.
+_BASES: dict[str, tuple[float, tuple[str, ...]]] = {
+    "en": (8.0, ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")),
+    "de": (2.0, ("de",)),
+    "fr": (2.0, ("fr", "fr-be", "fr-ch")),
+    "es": (2.0, ("es", "es-419")),
+    "it": (1.5, ("it",)),
+    "pt": (1.5, ("pt", "pt-br")),
+    "nl": (1.0, ("nl",)),
+    "pl": (1.0, ("pl",)),
+    "sv": (1.0, ("sv",)),
+    "cs": (0.7, ("cs",)),
+    "fi": (0.7, ("fi",)),
+    "tr": (0.7, ("tr",)),
+    "ro": (0.7, ("ro",)),
+}
+# Variants that sound like a person: robots, croaks and special effects are left out.
+_VARIANT_NAMES = """
+Alex Alicia Andrea Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Lee Mario Michael Mike
+Nguyen adam anika announcer antonio aunty belinda benjamin boris caleb david ed edward
+edward2 f1 f2 f3 f4 f5 grandma grandpa gustave iven2 iven3 iven4 john kaukovalta klatt
+klatt2 klatt3 klatt4 klatt5 klatt6 linda m1 m2 m3 m4 m5 m6 m7 m8 marcelo max michel miguel
+norbert pablo paul pedro quincy rob robert sandro shelby steph steph2 steph3 travis victor
+whisper zac
+"""
+VARIANTS = tuple(_VARIANT_NAMES.split())
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """An utterance of the corpus.
+
+    Attributes:
+        samples_T: float32 mono at 16 kHz, 160 for each frame of visemes.
+        visemes_VT: float32 [6, T] at 100 Hz.
+        phonemes: (onset in seconds, espeak mnemonic).
+        voice: the espeak voice that spoke.
+        texts: what it said, sentence by sentence.
+    """
+
+    samples_T: np.ndarray
+    visemes_VT: np.ndarray
+    phonemes: list[tuple[float, str]]
+    voice: str
+    texts: tuple[str, ...]
+
+
+def is_held_out_variant(variant: str) -> bool:
+    """Whether a voice variant speaks in validation only: a checksum of its name decides."""
+    return zlib.crc32(variant.encode()) % _HELD_OUT_ONE_IN == 0
+
+
+def make_utterance(
+    rng: np.random.Generator, split: Split = "train"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one utterance: float32 samples at 16 kHz and float32 visemes [6, T] at 100 Hz."""
+    spoken = speak(rng, split)
+    return spoken.samples_T, spoken.visemes_VT
+
+
+def speak(rng: np.random.Generator, split: Split = "train") -> Spoken:
+    """Draw one utterance of 3 to 8 s, about a fifth of it silence at the two ends.
+
+    Raises:
+        SpeechError: libespeak-ng or its voices are not installed.
+    """
+    code, voice = _draw_voice(rng, split)
+    duration_s = rng.uniform(MIN_DURATION_S, MAX_DURATION_S)
+    silence_s = duration_s * rng.beta(2.0, 8.0)
+    manner = {
+        "rate_wpm": int(rng.integers(120, 231)),
+        "pitch": int(rng.integers(15, 86)),
+        "pitch_range": int(rng.integers(20, 91)),
+    }
+    texts: list[str] = []
+    pieces: list[Utterance] = []
+    spoken_s = 0.0
+    for _ in range(12):
+        text = sentence(rng, code, split)
+        piece = _without_tail(synthesize(text, voice, **manner))
+        gap_s = float(rng.uniform(0.12, 0.9)) if pieces else 0.0
+        # One sentence may always be said, if it fits the longest utterance.
+        room_s = (duration_s if pieces else MAX_DURATION_S) - silence_s
+        if spoken_s + gap_s + piece.duration_s > room_s:
+            continue
+        if pieces:
+            pieces.append(_silence(gap_s))
+        pieces.append(piece)
+        texts.append(text)
+        spoken_s += gap_s + piece.duration_s
+        if spoken_s > 0.8 * (duration_s - silence_s):
+            break
+    lead_s = silence_s * rng.random()
+    samples_T, phonemes = _join([_silence(lead_s), *pieces, _silence(silence_s - lead_s)])
+    return _finish(samples_T, phonemes, voice, tuple(texts))
+
+
+def _draw_voice(rng: np.random.Generator, split: Split) -> tuple[str, str]:
+    codes = list(_BASES)
+    weights = np.array([weight for weight, _ in _BASES.values()])
+    code = codes[int(rng.choice(len(codes), p=weights / weights.sum()))]
+    bases = _BASES[code][1]
+    base = bases[int(rng.integers(len(bases)))]
+    variants = [v for v in VARIANTS if is_held_out_variant(v) == (split == "validation")]
+    # In training, one voice in ten is the language's own.
+    if split == "train" and rng.random() < 0.1:
+        return code, base
+    return code, f"{base}+{variants[int(rng.integers(len(variants)))]}"
+
+
+def _without_tail(utterance: Utterance) -> Utterance:
+    """Cut the pause that espeak adds after a sentence, so that pauses are ours to draw."""
+    phonemes = list(utterance.phonemes)
+    end_s = utterance.duration_s
+    while phonemes and phonemes[-1][1] in ("_", "_:"):
+        end_s = phonemes.pop()[0] + 0.05
+    num_samples = min(round(end_s * SAMPLE_RATE), len(utterance.samples_T))
+    return Utterance(samples_T=utterance.samples_T[:num_samples], phonemes=phonemes)
+
+
+def _silence(duration_s: float) -> Utterance:
+    num_samples = max(round(duration_s * SAMPLE_RATE), 0)
+    return Utterance(samples_T=np.zeros(num_samples, np.float32), phonemes=[(0.0, "_:")])
+
+
+def _join(pieces: list[Utterance]) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    phonemes: list[tuple[float, str]] = []
+    num_samples = 0
+    for piece in pieces:
+        start_s = num_samples / SAMPLE_RATE
+        phonemes += [(start_s + onset_s, mnemonic) for onset_s, mnemonic in piece.phonemes]
+        num_samples += len(piece.samples_T)
+    return np.concatenate([piece.samples_T for piece in pieces]), phonemes
+
+
+def _finish(
+    samples_T: np.ndarray, phonemes: list[tuple[float, str]], voice: str, texts: tuple[str, ...]
+) -> Spoken:
+    """Bring the voice to the common level, the length to whole frames of at least 3 s."""
+    num_frames = max(-(-len(samples_T) // SAMPLES_PER_FRAME), round(MIN_DURATION_S * RATE_HZ))
+    padded_T = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
+    padded_T[: len(samples_T)] = samples_T
+    sounding_T = padded_T[np.abs(padded_T) > 1e-3]
+    if len(sounding_T):
+        padded_T *= _SPEECH_RMS / float(np.sqrt(np.mean(np.square(sounding_T, dtype=np.float64))))
+    padded_T = np.clip(padded_T, -0.98, 0.98)
+    visemes_VT = viseme_track(
+        phonemes, num_frames / RATE_HZ, loudness_T=loudness(padded_T, SAMPLE_RATE)
+    )
+    return Spoken(padded_T, visemes_VT, phonemes, voice, texts)
+
+
+def write_shard(path: Path, utterances: list[Spoken]) -> None:
+    """Write utterances as one .npz: int16 samples, float16 visemes, where each ends, who, what."""
+    samples_T = np.concatenate([spoken.samples_T for spoken in utterances])
+    np.savez(
+        path,
+        samples=np.round(samples_T * 32767.0).astype(np.int16),
+        visemes=np.concatenate([s.visemes_VT for s in utterances], axis=1).astype(np.float16),
+        frame_ends=np.cumsum([s.visemes_VT.shape[1] for s in utterances], dtype=np.int64),
+        voices=np.array([spoken.voice for spoken in utterances]),
+        texts=np.array([" | ".join(spoken.texts) for spoken in utterances]),
+    )
+
+
+def read_shard(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Read a shard: (float32 samples at 16 kHz, float32 visemes [6, T]) of each utterance."""
+    with np.load(path) as shard:
+        samples_T = shard["samples"].astype(np.float32) / 32767.0
+        visemes_VT = shard["visemes"].astype(np.float32)
+        ends = [int(end) for end in shard["frame_ends"]]
+    return [
+        (samples_T[start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME], visemes_VT[:, start:end])
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def build(
+    out: Path, *, count: int, seed: int, split: Split = "train", per_shard: int = 250
+) -> None:
+    """Make `count` utterances into shards `NNNN.npz` under the folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for shard, first in enumerate(range(0, count, per_shard)):
+        indices = range(first, min(first + per_shard, count))
+        utterances = [speak(np.random.default_rng((seed, index)), split) for index in indices]
+        write_shard(out / f"{shard:04d}.npz", utterances)
+        _LOG.info("%s: %d of %d utterances", out, indices.stop, count)
+
+
+def main() -> None:
+    """Command line of `python -m training.corpus`."""
+    parser = argparse.ArgumentParser(description="Make speech with exact mouths.")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    parser.add_argument("--count", type=int, default=3000, help="number of utterances")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", choices=get_args(Split), default="train")
+    parser.add_argument("--per-shard", type=int, default=250)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    build(args.out, count=args.count, seed=args.seed, split=args.split, per_shard=args.per_shard)
+
+
+if __name__ == "__main__":
+    main()
