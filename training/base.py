@@ -1,0 +1,180 @@
+"""Train the pocket network: `python -m training.base --latents FILE --prior DIR --run DIR`.
+
+Flow matching on clips of four chunks. All chunks of a clip share one noise level, as the chunks a
+denoising step sees do (each step keeps its own cache of same-level history: Live Avatar's
+timestep forcing), so training and streaming are the same computation. The network predicts what
+the prior misses: x0 = prior + prediction.
+
+Shape legend: B = clips, C = latent channels, T = latent frames, G = grid side, F = video frames.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from training.latents import LatentClips
+from training.loop import Trainer, export, run_until
+from training.prior import channel_weight, opening_figures, opening_probe
+from video.dit import SpeechToVideoDiT
+from video.dit_config import DiTConfig
+from video.head_pose import POSE_CHANNELS
+from video.motion_codec import MotionCodec, MotionCodecConfig
+from video.prior import MotionPrior, MotionPriorConfig
+
+SHIFT = 3.0  # noise levels are drawn towards the noisy end, where motion is decided
+PURE_NOISE_SHARE = 0.25
+SINK_DISTANCE = 15
+POCKET_DIT = DiTConfig(
+    dim=192,
+    ffn_dim=512,
+    num_heads=3,
+    num_layers=4,
+    in_dim=32,
+    out_dim=32,
+    cond_dim=32,
+    freq_dim=128,
+    audio_dim=70,
+    num_audio_layers=1,
+    num_audio_token=4,
+    audio_inject_layers=(0, 2),
+    audio_context="carry",
+    zero_init=True,
+)
+
+
+def draw_sigma(size: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw one noise level per clip: shifted uniform, a share of it exactly 1."""
+    u = torch.rand(size, generator=generator).clamp_min(0.01)
+    sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+    pure = torch.rand(size, generator=generator) < PURE_NOISE_SHARE
+    return torch.where(pure, torch.ones_like(sigma), sigma)
+
+
+def predict_clean(
+    dit: SpeechToVideoDiT,
+    noisy_BCTGG: torch.Tensor,
+    sigma_B: torch.Tensor,
+    audio_BCF: torch.Tensor,
+    reference_BC1GG: torch.Tensor,
+    cond_BCTGG: torch.Tensor,
+) -> torch.Tensor:
+    """Return the network's estimate of the clean latents of whole clips."""
+    time_BT = (sigma_B * 1000.0)[:, None].expand(-1, noisy_BCTGG.shape[2])
+    prediction = dit.forward_full(
+        noisy_BCTGG,
+        time_BT,
+        audio_BCF[:, None],
+        reference_BC1GG,
+        cond=cond_BCTGG,
+        sink_distance=SINK_DISTANCE,
+    )
+    return cond_BCTGG + prediction
+
+
+def loss_weight(codec: MotionCodec) -> torch.Tensor:
+    """Return loss weights [C, 1, G, G]: head pose 1, facial components by their size."""
+    local = channel_weight(codec)
+    return torch.cat((torch.ones(POSE_CHANNELS, *local.shape[1:]), local))
+
+
+def sample(
+    dit: SpeechToVideoDiT,
+    sigmas: tuple[float, ...],
+    noise: torch.Tensor,
+    audio_BCF: torch.Tensor,
+    reference: torch.Tensor,
+    cond: torch.Tensor,
+) -> torch.Tensor:
+    """Denoise whole clips by Euler steps; equals streaming with one cache lane per step."""
+    x = noise
+    for sigma, following in zip(sigmas, (*sigmas[1:], 0.0), strict=True):
+        clean = predict_clean(dit, x, torch.full((len(x),), sigma), audio_BCF, reference, cond)
+        x = x + (following - sigma) * (x - clean) / sigma
+    return x
+
+
+def evaluate(
+    dit: SpeechToVideoDiT,
+    prior: MotionPrior,
+    codec: MotionCodec,
+    clips: LatentClips,
+    probe: torch.Tensor,
+) -> dict[str, float]:
+    """Return opening figures, pose statistics and blink-like energy of generated held-out clips."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.inference_mode():
+        truth = clips.latents(torch.arange(len(clips)))
+        reference = codec.identity(clips.coarse_NCHW.float())[:, :, None]
+        cond = prior(clips.audio_NCT, reference, prior.initial_past(len(clips), clips.audio_NCT))
+        noise = torch.randn(truth.shape, generator=generator)
+        made = sample(dit, (1.0, 0.9, 0.75, 0.5), noise, clips.audio_NCT, reference, cond)
+    figures = opening_figures(probe, made[:, POSE_CHANNELS:], clips)
+    for name, latents in (("made", made), ("true", truth)):
+        pose = latents[:, :POSE_CHANNELS].mean((-2, -1))
+        eyes = latents[:, POSE_CHANNELS:, :, 2:4]
+        figures[f"{name}_pose_std"] = float(pose.std())
+        figures[f"{name}_pose_change"] = float(pose.diff(dim=2).std())
+        figures[f"{name}_eye_std"] = float(eyes.std())
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def main() -> None:
+    """Run a slice of base training and export dit.safetensors."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latents", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, default=None)
+    parser.add_argument("--prior", type=Path, required=True, help="folder of prior and codec")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    codec, prior = MotionCodec(MotionCodecConfig()), MotionPrior(MotionPriorConfig())
+    codec.load_state_dict(load_file(args.prior / "codec.safetensors"))
+    prior.load_state_dict(load_file(args.prior / "prior.safetensors"))
+    codec.requires_grad_(False)
+    prior.requires_grad_(False)
+    dit = SpeechToVideoDiT(POCKET_DIT)
+    trainer = Trainer(
+        folder=args.run,
+        modules=nn.ModuleDict({"dit": dit}),
+        total=args.steps,
+        peak_rate=args.rate,
+        average_decay=0.998,
+    )
+    clips = LatentClips.load(args.latents)
+    weight = loss_weight(codec)
+    generator = torch.Generator().manual_seed(args.seed + trainer.step)
+    for _ in run_until(trainer, args.minutes):
+        pick = torch.randint(len(clips), (args.batch,), generator=generator)
+        audio, clean = clips.audio_NCT[pick], clips.latents(pick)
+        with torch.no_grad():
+            reference = codec.identity(clips.coarse_NCHW[pick].float())[:, :, None]
+            cond = prior(audio, reference, prior.initial_past(len(pick), audio))
+        sigma = draw_sigma(len(pick), generator)
+        mix = sigma[:, None, None, None, None]
+        noisy = (1 - mix) * clean + mix * torch.randn(clean.shape, generator=generator)
+        error = predict_clean(dit, noisy, sigma, audio, reference, cond) - clean
+        loss = (error.square() * weight).mean()
+        pose = float(error[:, :POSE_CHANNELS].detach().square().mean())
+        trainer.update(loss, {"loss": float(loss.detach()), "pose": pose})
+    trainer.modules.load_state_dict(trainer.averaged())
+    if args.held_out is not None:
+        held_out = LatentClips.load(args.held_out)
+        figures = evaluate(dit, prior, codec, held_out, opening_probe(clips))
+        with (args.run / "held_out.jsonl").open("a") as file:
+            file.write(json.dumps({"step": trainer.step} | figures) + "\n")
+    if args.out is not None:
+        export(trainer.averaged(), "dit.", args.out)
+
+
+if __name__ == "__main__":
+    main()

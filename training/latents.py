@@ -1,0 +1,131 @@
+"""Turn rendered clips into what the prior and the network learn from, once, in memory.
+
+The codec and the speech encoder are frozen by then: a clip becomes 12 latents, 48 frames of
+speech features and the portrait's coarse features. `python -m training.latents` writes them.
+
+Shape legend: N = clips, K = facial channels, L = latent frames, G = grid side, C = audio channels,
+T = video frames, 6 = head pose.
+"""
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from audio.features import log_mel
+from audio.mel_encoder import MelEncoderConfig, MelEncoderNet
+from training.shards import Arrays, mirror_fields, motion_fields, read_shard, shard_paths
+from video.head_pose import pose_to_latents
+from video.motion_codec import MotionCodec, MotionCodecConfig
+
+NAMES = (
+    "ref_rgb", "flow64", "occl64", "samples", "pose", "blink", "openness", "ref_openness",
+    "visemes",
+)  # fmt: skip
+LEAD_FRAMES = 50  # mel frames of sound stored before a clip begins
+SETTLE_FRAMES = 25.0  # a session starts at the portrait's pose and leaves it over about a second
+
+
+@dataclass(slots=True, kw_only=True)
+class LatentClips:
+    """All clips as tensors with a leading clip axis; mirrored twins follow as clips of their own."""
+
+    local_NKLGG: torch.Tensor
+    pose_NT6: torch.Tensor
+    audio_NCT: torch.Tensor
+    coarse_NCHW: torch.Tensor
+    blink_NT: torch.Tensor
+    openness_NT: torch.Tensor
+    ref_openness_N: torch.Tensor
+    visemes_NVT: torch.Tensor
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.local_NKLGG)
+
+    def latents(self, index: torch.Tensor) -> torch.Tensor:
+        """Return full latents [B, 12 + K, L, G, G] of the chosen clips."""
+        grid = self.local_NKLGG.shape[-1]
+        pose = pose_to_latents(self.pose_NT6[index], grid)
+        return torch.cat((pose, self.local_NKLGG[index].float()), dim=1)
+
+    def save(self, path: Path) -> None:
+        """Write all tensors to one safetensors file."""
+        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(**load_file(path))
+
+
+def settle(pose_NT6: torch.Tensor) -> torch.Tensor:
+    """Make every clip begin at the portrait's own pose, as sessions do."""
+    time_T = torch.arange(pose_NT6.shape[1], dtype=torch.float32)
+    fade = torch.exp(-time_T / SETTLE_FRAMES)[None, :, None]
+    return pose_NT6 - pose_NT6[:, :1] * fade
+
+
+def speech_features(net: MelEncoderNet, samples_NT: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Return features and visemes [N, C, T] at 25 frames a second for clips with 0.5 s lead."""
+    features, visemes = net(log_mel(samples_NT))
+    joined = torch.cat((features, visemes), dim=1)
+    return joined[:, :, LEAD_FRAMES : LEAD_FRAMES + 4 * num_frames : 4]
+
+
+def convert(shard: Arrays, codec: MotionCodec, speech: MelEncoderNet) -> LatentClips:
+    """Convert one shard; every clip is followed by its mirrored twin."""
+    field = motion_fields(shard)
+    image = torch.from_numpy(shard["ref_rgb"]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    sound = torch.from_numpy(shard["samples"].astype(np.float32) / 32768.0)
+    pose = settle(torch.from_numpy(shard["pose"].astype(np.float32)))
+    mirrored_pose = pose * pose.new_tensor([-1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
+    audio = speech_features(speech, sound, pose.shape[1])
+    twins = {
+        "local_NKLGG": (codec.motion.encode(field), codec.motion.encode(mirror_fields(field))),
+        "coarse_NCHW": tuple(codec.portrait(x).coarse_BCHW for x in (image, image.flip(-1))),
+        "pose_NT6": (pose, mirrored_pose),
+    }
+    same = {
+        "audio_NCT": audio,
+        "blink_NT": torch.from_numpy(shard["blink"].astype(np.float32)),
+        "openness_NT": torch.from_numpy(shard["openness"].astype(np.float32)),
+        "ref_openness_N": torch.from_numpy(shard["ref_openness"].astype(np.float32)).reshape(-1),
+        "visemes_NVT": torch.from_numpy(shard["visemes"].astype(np.float32)).transpose(1, 2),
+    }
+    tensors = {name: torch.cat(pair) for name, pair in twins.items()}
+    tensors |= {name: torch.cat((value, value)) for name, value in same.items()}
+    tensors["local_NKLGG"] = tensors["local_NKLGG"].half()
+    tensors["coarse_NCHW"] = tensors["coarse_NCHW"].half()
+    return LatentClips(**tensors)
+
+
+def join(parts: list[LatentClips]) -> LatentClips:
+    """Concatenate clips."""
+    return LatentClips(
+        **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LatentClips)}
+    )
+
+
+def main() -> None:
+    """Convert a folder of shards."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=Path, required=True)
+    parser.add_argument("--codec", type=Path, required=True, help="codec.safetensors")
+    parser.add_argument("--speech", type=Path, required=True, help="speech.safetensors")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    codec, speech = MotionCodec(MotionCodecConfig()), MelEncoderNet(MelEncoderConfig())
+    codec.load_state_dict(load_file(args.codec))
+    speech.load_state_dict(load_file(args.speech))
+    with torch.inference_mode():
+        parts = [convert(read_shard(p, NAMES), codec, speech) for p in shard_paths(args.clips)]
+    join(parts).save(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Train the prior from speech to facial motion: `python -m training.prior --latents FILE --run DIR`.
+
+Also trains the codec's identity head, the portrait's latent frame, since the prior is the first to
+need it: how far a mouth must move to close depends on how open the portrait holds it.
+
+Shape legend: B = clips, K = facial channels, L = latent frames, G = grid side.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from training.latents import LatentClips
+from training.loop import Trainer, export, run_until
+from video.head_pose import POSE_CHANNELS
+from video.motion_codec import MotionCodec, MotionCodecConfig
+from video.prior import MotionPrior, MotionPriorConfig
+
+EYE_ROWS = slice(2, 4)  # grid rows that hold eyes in an aligned portrait
+BLINK_SHUT = 0.05
+
+
+def channel_weight(codec: MotionCodec) -> torch.Tensor:
+    """Return loss weights [K, 1, G, G]: components count by their size, mouth cells double."""
+    scale_KGG = codec.motion.scale_GGK.permute(2, 0, 1)
+    weight = scale_KGG / scale_KGG.square().mean().sqrt()
+    weight = weight.clone()
+    weight[:, 4:7, 2:6] *= 2.0
+    return weight[:, None]
+
+
+def blink_mask(blink_BT: torch.Tensor, grid: int) -> torch.Tensor:
+    """Return [B, 1, L, G, G] with zero where a blink, which sound does not tell, moves the eyes."""
+    blinking_BL = blink_BT.unflatten(1, (-1, 4)).amax(dim=2) > BLINK_SHUT
+    mask = torch.ones(*blinking_BL.shape, grid, grid)
+    mask[:, :, EYE_ROWS] = (~blinking_BL).float()[:, :, None, None]
+    return mask[:, None]
+
+
+def prior_loss(
+    predicted: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Return the weighted squared error of latents and of their change from latent to latent."""
+    error = (predicted - truth) * mask
+    change = error[:, :, 1:] - error[:, :, :-1]
+    return (error.square() * weight).mean() + 0.5 * (change.square() * weight).mean()
+
+
+def opening_probe(clips: LatentClips) -> torch.Tensor:
+    """Fit a linear reading of mouth opening (px, 4 per latent) from true latents: [D + 1, 4]."""
+    inputs = probe_inputs(clips.local_NKLGG.float(), clips.ref_openness_N)
+    target = clips.openness_NT.unflatten(1, (-1, 4)).flatten(0, 1)
+    gram = inputs.T @ inputs + 1e-1 * torch.eye(inputs.shape[1])
+    return torch.linalg.solve(gram, inputs.T @ target)
+
+
+def probe_inputs(local_NKLGG: torch.Tensor, ref_openness_N: torch.Tensor) -> torch.Tensor:
+    """Return mouth cells, the portrait's own opening and a constant as rows [N * L, D + 1]."""
+    mouth = local_NKLGG[:, :, :, 4:7, 2:6].permute(0, 2, 1, 3, 4).flatten(2)
+    ref = ref_openness_N[:, None, None].expand(-1, mouth.shape[1], 1)
+    return torch.cat((mouth, ref, torch.ones_like(ref)), dim=-1).flatten(0, 1)
+
+
+def opening_figures(
+    probe: torch.Tensor, local_NKLGG: torch.Tensor, clips: LatentClips
+) -> dict[str, float]:
+    """Return correlation and amplitude ratio of mouth opening against the truth, over all frames."""
+    read = (probe_inputs(local_NKLGG, clips.ref_openness_N) @ probe).reshape(-1)
+    truth = clips.openness_NT.reshape(-1)
+    return {
+        "corr": float(torch.corrcoef(torch.stack((read, truth)))[0, 1]),
+        "amplitude": float(read.std() / truth.std()),
+    }
+
+
+def evaluate(
+    codec: MotionCodec, prior: MotionPrior, clips: LatentClips, probe: torch.Tensor
+) -> dict[str, float]:
+    """Return opening figures of the prior on held-out clips, with their own and with other sound."""
+    with torch.inference_mode():
+        reference = codec.identity(clips.coarse_NCHW.float())[:, :, None]
+        results = {}
+        for name, audio in (("own", clips.audio_NCT), ("other", clips.audio_NCT.roll(1, 0))):
+            past = prior.initial_past(len(clips), audio)
+            local = prior(audio, reference, past)[:, POSE_CHANNELS:]
+            for key, value in opening_figures(probe, local, clips).items():
+                results[f"{name}_{key}"] = round(value, 4)
+        truth = opening_figures(probe, clips.local_NKLGG.float(), clips)
+        results |= {f"probe_{key}": round(value, 4) for key, value in truth.items()}
+    return results
+
+
+def main() -> None:
+    """Run a slice of prior training and export prior.safetensors and the completed codec."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latents", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, default=None)
+    parser.add_argument("--codec", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=None, help="folder for the exported weights")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    codec = MotionCodec(MotionCodecConfig())
+    codec.load_state_dict(load_file(args.codec))
+    codec.requires_grad_(False)
+    codec.identity.requires_grad_(True)
+    prior = MotionPrior(MotionPriorConfig())
+    trainer = Trainer(
+        folder=args.run,
+        modules=nn.ModuleDict({"prior": prior, "codec": codec}),
+        total=args.steps,
+        peak_rate=2e-3,
+    )
+    clips = LatentClips.load(args.latents)
+    weight = channel_weight(codec)
+    draw = torch.Generator().manual_seed(args.seed + trainer.step)
+    for _ in run_until(trainer, args.minutes):
+        pick = torch.randint(len(clips), (args.batch,), generator=draw)
+        truth = clips.local_NKLGG[pick].float()
+        reference = codec.identity(clips.coarse_NCHW[pick].float())[:, :, None]
+        audio = clips.audio_NCT[pick]
+        past = prior.initial_past(len(pick), audio)
+        predicted = prior(audio, reference, past)[:, POSE_CHANNELS:]
+        loss = prior_loss(predicted, truth, weight, blink_mask(clips.blink_NT[pick], 8))
+        trainer.update(loss, {"loss": float(loss.detach())})
+    trainer.modules.load_state_dict(trainer.averaged())
+    if args.held_out is not None:
+        figures = evaluate(codec, prior, LatentClips.load(args.held_out), opening_probe(clips))
+        (args.run / "held_out.txt").write_text(f"step {trainer.step}: {figures}\n")
+    if args.out is not None:
+        export(trainer.modules.state_dict(), "prior.", args.out / "prior.safetensors")
+        export(trainer.modules.state_dict(), "codec.", args.out / "codec.safetensors")
+
+
+if __name__ == "__main__":
+    main()

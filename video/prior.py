@@ -1,0 +1,110 @@
+"""From speech to facial motion without chance: what a mouth does for a sound, on this portrait.
+
+The network denoises around this prior: it arrives as the conditioning latents that the
+speech-to-video network otherwise takes from a pose video. Lips follow the sound already here;
+blinks, brows and head motion, which sound does not determine, are left to the diffusion.
+
+Shape legend: B = batch, C = audio channels, T = video frames, L = latent frames, K = latent
+channels, G = grid side, H = hidden channels, P = past latent frames kept.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from video.errors import WeightsError
+from video.head_pose import POSE_CHANNELS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MotionPriorConfig:
+    """Sizes of the prior; `past_latents` is how far back it hears beside the current latent."""
+
+    audio_channels: int = 70
+    latent_channels: int = 32
+    frames_per_latent: int = 4
+    grid: int = 8
+    hidden: int = 96
+    audio_hidden: int = 192
+    past_latents: int = 2
+    num_blocks: int = 2
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from a model folder's section; unknown names raise WeightsError."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise WeightsError(f"prior config: unknown fields {', '.join(unknown)}")
+        return cls(**values)
+
+
+class ModulatedBlock(nn.Module):
+    """A residual convolution over the grid whose channels the sound scales and shifts."""
+
+    def __init__(self, hidden: int, audio_hidden: int) -> None:
+        """Create a block of `hidden` channels driven by `audio_hidden` numbers."""
+        super().__init__()
+        self.drive = nn.Linear(audio_hidden, 2 * hidden)
+        self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.out = nn.Conv2d(hidden, hidden, 1)
+
+    def forward(self, x_NHGG: torch.Tensor, audio_NH: torch.Tensor) -> torch.Tensor:
+        """Return x plus what the sound adds."""
+        scale, shift = self.drive(audio_NH)[..., None, None].chunk(2, dim=1)
+        hidden = F.silu(self.mix(x_NHGG) * (1.0 + scale) + shift)
+        return x_NHGG + self.out(hidden)
+
+
+class MotionPrior(nn.Module):
+    """Map speech features and a portrait's latent frame to conditioning latents."""
+
+    def __init__(self, config: MotionPriorConfig) -> None:
+        """Create the network of `config` with fresh weights."""
+        super().__init__()
+        self.config = config
+        per_latent = config.audio_channels * config.frames_per_latent
+        self.listen = nn.Linear(per_latent * (1 + config.past_latents), config.audio_hidden)
+        self.think = nn.Linear(config.audio_hidden, config.audio_hidden)
+        self.place = nn.Parameter(torch.randn(1, config.hidden, config.grid, config.grid) * 0.3)
+        self.look = nn.Conv2d(config.latent_channels, config.hidden, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            ModulatedBlock(config.hidden, config.audio_hidden) for _ in range(config.num_blocks)
+        )
+        self.out = nn.Conv2d(config.hidden, config.latent_channels - POSE_CHANNELS, 1)
+
+    def initial_past(self, batch: int, like: torch.Tensor) -> torch.Tensor:
+        """Return the audio heard before a session began: zeros [B, C, 4 * P]."""
+        config = self.config
+        return like.new_zeros(
+            batch, config.audio_channels, config.past_latents * config.frames_per_latent
+        )
+
+    def forward(
+        self, audio_BCT: torch.Tensor, reference_BK1GG: torch.Tensor, past_BCP: torch.Tensor
+    ) -> torch.Tensor:
+        """Return conditioning latents [B, K, L, G, G], pose channels zero.
+
+        `audio_BCT` holds 4 frames per latent frame, `past_BCP` the frames before them; pass the
+        last `4 * past_latents` frames of their concatenation to the next call.
+        """
+        config = self.config
+        heard = torch.cat((past_BCP, audio_BCT), dim=-1)
+        width = config.frames_per_latent * (1 + config.past_latents)
+        windows_BLC = heard.unfold(-1, width, config.frames_per_latent).permute(0, 2, 1, 3)
+        num_latents = windows_BLC.shape[1]
+        audio = self.think(F.silu(self.listen(windows_BLC.flatten(2)))).flatten(0, 1)
+        audio = F.silu(audio)
+        seen = self.look(reference_BK1GG[:, :, 0]) + self.place
+        x = seen.repeat_interleave(num_latents, dim=0)
+        for block in self.blocks:
+            x = block(x, audio)
+        local = self.out(F.silu(x)).unflatten(0, (-1, num_latents)).transpose(1, 2)
+        return F.pad(local, (0, 0, 0, 0, 0, 0, POSE_CHANNELS, 0))
+
+    def next_past(self, audio_BCT: torch.Tensor, past_BCP: torch.Tensor) -> torch.Tensor:
+        """Return the past for the next call."""
+        heard = torch.cat((past_BCP, audio_BCT), dim=-1)
+        return heard[..., heard.shape[-1] - past_BCP.shape[-1] :]
