@@ -38,12 +38,15 @@ def noise_picture(seed: int = 7, size: int = 256) -> Picture:
         _tile(rng, size, 1.0, 24) + 0.6 * _tile(rng, size, 2.5, 40),
     ]
     scaled = [layer / layer.std() * 42 + 128 for layer in layers]
-    return np.clip(np.stack(scaled, axis=2), 0, 255).astype(np.uint8)
+    picture: Picture = np.clip(np.stack(scaled, axis=2), 0, 255).astype(np.uint8)
+    return picture
 
 
 def _tile(rng: np.random.Generator, size: int, blur_x: float, blur_y: float) -> Array:
     grain = np.tile(rng.normal(size=(size, size)).astype(np.float32), (3, 3))
-    smooth = cv2.GaussianBlur(grain, (0, 0), blur_x, sigmaY=blur_y)[size : 2 * size, size : 2 * size]
+    smooth = cv2.GaussianBlur(grain, (0, 0), blur_x, sigmaY=blur_y)[
+        size : 2 * size, size : 2 * size
+    ]
     tile: Array = smooth / smooth.std()
     return tile
 
@@ -76,8 +79,7 @@ def _box(picture: Array, box: tuple[float, float, float, float], colour: Array) 
 
 
 def _blur(rng: np.random.Generator, picture: Array, low: float, high: float) -> Array:
-    blurred: Array = cv2.GaussianBlur(picture, (0, 0), rng.uniform(low, high))
-    return blurred
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(low, high)), np.float32)
 
 
 def _room(rng: np.random.Generator, picture: Array) -> Array:

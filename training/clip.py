@@ -113,7 +113,9 @@ def _smile(kit: FaceKit, rng: np.random.Generator) -> Array:
     return weights_E
 
 
-def choose_groups(openness_T: Array, blink_T: Array, rng: np.random.Generator) -> npt.NDArray[np.int32]:
+def choose_groups(
+    openness_T: Array, blink_T: Array, rng: np.random.Generator
+) -> npt.NDArray[np.int32]:
     """Four different group starts: widest mouth, closure beside motion, blink, and any."""
     count = len(openness_T) // GROUP_FRAMES
     opening = openness_T[: count * GROUP_FRAMES].reshape(count, GROUP_FRAMES)
@@ -129,7 +131,9 @@ def choose_groups(openness_T: Array, blink_T: Array, rng: np.random.Generator) -
     return np.array(sorted(chosen), np.int32) * GROUP_FRAMES
 
 
-def pool_flow(samples_SS4: Array, cells: int) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
+def pool_flow(
+    samples_SS4: Array, cells: int
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
     """Mean flow [2, cells, cells] of seen foreground and hidden share [cells, cells] of 255.
 
     A cell whose foreground is all hidden takes the mean of all its foreground.
@@ -152,7 +156,7 @@ def pool_measure(
     factor = measure.depth.shape[0] // cells
 
     def blocks(values: Array) -> Array:
-        return values.reshape(cells, factor, cells, factor).sum(axis=(1, 3))
+        return np.asarray(values.reshape(cells, factor, cells, factor).sum(axis=(1, 3)))
 
     toward = (pivot_depth_cm - measure.depth) * measure.solid
     depth = blocks(toward) / np.maximum(blocks(measure.solid), 1)
@@ -169,7 +173,7 @@ def _reference_record(scene: Scene, reference_E: Array, gaze: Gaze) -> Record:
         "landmarks": scene.landmarks_px,
         "pivot_px": scene.view.pivot_px,
         "ref_expression": reference_E.astype(np.float16),
-        "ref_openness": np.float32(scene.openness_track_px(reference_E[None])[0]),
+        "ref_openness": scene.openness_track_px(reference_E[None])[0:1].reshape(()),
     }
 
 

@@ -1,7 +1,8 @@
 """Make and look at training clips: `python -m training.data make|show|portraits`.
 
 A shard `clips_NNNNN.npz` stacks 16 records of `training.clip` along a leading clip axis,
-uncompressed. Every clip follows from (seed, clip index) alone, so shards can be made in any order,
+uncompressed. Every clip follows from (seed, clip index) alone (its sound up to the
+synthesiser's running phases), so shards can be made in any order,
 by any number of processes, and existing ones are skipped.
 """
 
@@ -25,19 +26,19 @@ from training.clip import (
     Script,
     render_clip,
 )
+from training.corpus import make_utterance
 from training.facekit import Array
+from training.performance import perform
 from training.portraits import draw_portraits
 from training.renderer import HeadRenderer
+from training.texts import Split
 
 CLIPS_PER_SHARD = 16
 
 
-def write_script(rng: np.random.Generator) -> Script:
+def write_script(rng: np.random.Generator, split: Split) -> Script:
     """Speak a fresh utterance, perform it, and cut a random window of 48 frames."""
-    from training.corpus import make_utterance
-    from training.performance import perform
-
-    samples_T, visemes_VT = make_utterance(rng)
+    samples_T, visemes_VT = make_utterance(rng, split)
     short = NUM_FRAMES * 4 - visemes_VT.shape[1]
     if short > 0:
         visemes_VT = np.pad(visemes_VT, ((0, 0), (0, short + 8)))
@@ -69,10 +70,10 @@ def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
     return sound
 
 
-def make_clip(renderer: HeadRenderer, seed: int, index: int) -> Record:
-    """The clip of a seed and index, always the same."""
-    rng = np.random.default_rng((seed, index))
-    return render_clip(renderer, write_script(rng), rng)
+def make_clip(renderer: HeadRenderer, seed: int, index: int, split: Split = "train") -> Record:
+    """The clip of a seed and index; its voice comes from the split."""
+    script = write_script(np.random.default_rng((seed, index, 0)), split)
+    return render_clip(renderer, script, np.random.default_rng((seed, index, 1)))
 
 
 def make(options: argparse.Namespace) -> None:
@@ -86,7 +87,9 @@ def make(options: argparse.Namespace) -> None:
             continue
         began = time.process_time()
         indices = range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, options.clips))
-        write_shard(path, [make_clip(renderer, options.seed, index) for index in indices])
+        write_shard(
+            path, [make_clip(renderer, options.seed, index, options.split) for index in indices]
+        )
         each = (time.process_time() - began) / len(indices)
         print(f"{path.name}: {len(indices)} clips, {each:.2f} CPU s each", flush=True)  # noqa: T201 - progress
 
@@ -142,6 +145,7 @@ def main() -> None:
     maker.add_argument("--seed", type=int, default=1)
     maker.add_argument("--facekit", type=Path, required=True)
     maker.add_argument("--first", type=int, default=0, help="first clip index to make")
+    maker.add_argument("--split", choices=("train", "validation"), default="train", help="voices")
     maker.set_defaults(run=make)
     shower = commands.add_parser("show", help="draw a contact sheet")
     shower.add_argument("folder", type=Path)

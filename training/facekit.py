@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped]  # SciPy ships no types
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int32]
 
 REGIONS: dict[str, tuple[int, int]] = {
@@ -44,13 +44,15 @@ MATERIALS: dict[str, int] = {
 }
 
 # Multi-PIE 68 points: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67.
-LANDMARKS = np.array(
-    "1225 1888 1052 367 1719 1722 2199 1447 966 3661 4390 3927 3924 2608 3272 4088 3443 268 493 "
-    "1914 2044 1401 3615 4240 4114 2734 2509 978 4527 4942 4857 1140 2075 1147 4269 3360 1507 "
-    "1542 1537 1528 1518 1511 3742 3751 3756 3721 3725 3732 5708 5695 2081 0 4275 6200 6213 6346 "
-    "6461 5518 5957 5841 5702 5711 5533 6216 6207 6470 5517 5966".split(),
-    dtype=np.int32,
+_LANDMARK_VERTICES = (
+    "1225 1888 1052 367 1719 1722 2199 1447 966 3661 4390 3927 "
+    "3924 2608 3272 4088 3443 268 493 1914 2044 1401 3615 4240 "
+    "4114 2734 2509 978 4527 4942 4857 1140 2075 1147 4269 3360 "
+    "1507 1542 1537 1528 1518 1511 3742 3751 3756 3721 3725 3732 "
+    "5708 5695 2081 0 4275 6200 6213 6346 6461 5518 5957 5841 "
+    "5702 5711 5533 6216 6207 6470 5517 5966"
 )
+LANDMARKS = np.array(_LANDMARK_VERTICES.split(), dtype=np.int32)
 
 HAIR_STYLES = (
     "afro01",
@@ -92,17 +94,17 @@ class FaceKit:
     fitted_hair: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def materials_F(self) -> Ints:
+    def triangle_materials(self) -> Ints:
         """Material number of every triangle; 0 marks one that is not drawn."""
         region_V = np.zeros(len(self.vertices_V3), np.int32)
         for name, (start, stop) in REGIONS.items():
             region_V[start:stop] = MATERIALS[name]
         corners_F3 = region_V[self.triangles_F3]
-        drawn_F = (corners_F3.min(axis=1) > 0) & (self._facing_F > -0.65)
+        drawn_F = (corners_F3.min(axis=1) > 0) & (self._facing > -0.65)
         return np.where(drawn_F, corners_F3.max(axis=1), 0).astype(np.int32)
 
     @property
-    def _facing_F(self) -> Array:
+    def _facing(self) -> Array:
         """How far each triangle faces the viewer; the back is never seen in portraits."""
         corner = self.vertices_V3[self.triangles_F3]
         normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
@@ -165,9 +167,7 @@ class FaceKit:
         return solution[:3].astype(np.float32), radius
 
 
-def vertex_normals(
-    vertices_V3: Array, triangles_F3: Ints, operator_VF: sparse.csr_matrix
-) -> Array:
+def vertex_normals(vertices_V3: Array, triangles_F3: Ints, operator_VF: sparse.csr_matrix) -> Array:
     """Area-weighted unit vertex normals [V, 3] through a sparse sum."""
     corner = vertices_V3[triangles_F3]
     a, b = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
@@ -177,7 +177,8 @@ def vertex_normals(
     face_F3[:, 2] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
     normals: Array = operator_VF @ face_F3
     lengths = np.sqrt((normals * normals).sum(axis=1, keepdims=True))
-    return normals / np.maximum(lengths, 1e-9)
+    unit: Array = normals / np.maximum(lengths, 1e-9)
+    return unit
 
 
 def load_facekit(folder: Path) -> FaceKit:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-from scipy.spatial import cKDTree
+from scipy import sparse  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy.spatial import cKDTree  # type: ignore[import-untyped]  # as above
 
 from training.facekit import REGIONS, Array, FaceKit, Ints
 from training.paint import smoothstep
@@ -82,7 +82,8 @@ def _clear_of_skull(kit: FaceKit, points_H3: Array, over_ears: bool) -> Array:
     wanted = radii[near].max(axis=1) + 0.35
     applies = smoothstep(-3.0, 1.0, points_H3[:, 1]) * (own_radius > 3)
     stretch = np.maximum(wanted / own_radius, 1) - 1
-    return (SKULL_CENTRE + own * (1 + stretch * applies)[:, None]).astype(np.float32)
+    cleared: Array = SKULL_CENTRE + own * (1 + stretch * applies)[:, None]
+    return cleared.astype(np.float32)
 
 
 def _follow(kit: FaceKit, points_H3: Array) -> sparse.csr_matrix:

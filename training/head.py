@@ -74,7 +74,7 @@ class Head:
 
     def triangles(self) -> dict[str, Ints]:
         """Vertex indices of every draw call."""
-        kinds, faces = self._kit.materials_F, self._kit.triangles_F3
+        kinds, faces = self._kit.triangle_materials, self._kit.triangles_F3
         groups = {
             "skin": faces[kinds == 1],
             "interior": faces[np.isin(kinds, (3, 4, 5, 7))],
@@ -132,7 +132,7 @@ def collar_limit(rest_V3: Array, identity: Identity) -> Array:
 def _vertex_materials(kit: FaceKit) -> Array:
     kinds = np.zeros(len(kit.vertices_V3), np.float32)
     for kind in (1, 3, 4, 5, 6, 7, 9):
-        kinds[kit.triangles_F3[kit.materials_F == kind].ravel()] = kind
+        kinds[kit.triangles_F3[kit.triangle_materials == kind].ravel()] = kind
     return kinds
 
 

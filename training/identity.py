@@ -112,13 +112,13 @@ class Identity:
 
 
 def sample_identity(rng: np.random.Generator) -> Identity:
-    """Draw a person over the full human range of skin tones; the same generator, the same person."""
+    """Draw a person over the full human range of skin tones."""
     depth = rng.uniform(0, 1)
     skin = _skin(rng, depth)
     masculine = rng.random() < 0.5
     hair, style = _hair(rng, depth, masculine)
     lip_strength = rng.uniform(0.12, 0.45) if masculine else rng.uniform(0.25, 0.8)
-    ambient = rng.uniform(0.16, 0.42)
+    ambient = rng.uniform(0.16, 0.42) * (1 + 0.4 * depth)  # cameras expose for the face
     tint = 1 + rng.normal(0, 0.05, 3)
     weights = np.clip(rng.normal(0, 0.8, NUM_IDENTITY_WEIGHTS), -2, 2)
     return Identity(
@@ -136,7 +136,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         hair=hair,
         hair_style=style,
         buzz=rng.uniform(0.3, 1.0) if style is None else 0.9,
-        fringe_cm=rng.uniform(7.4, 10.6),
+        fringe_cm=rng.uniform(7.8, 11.6),
         fringe_slope=rng.normal(0, 0.16),
         lashes=rng.uniform(0.15, 0.45) if masculine else rng.uniform(0.3, 0.75),
         cloth=_unit(CLOTH_COLOURS[rng.integers(len(CLOTH_COLOURS))] + rng.normal(0, 0.04, 3)),
@@ -145,7 +145,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         stripes=rng.choice([0.0, 0.0, 0.0, rng.uniform(0.1, 0.4)]),
         roughness=rng.uniform(0.38, 0.6),
         specular=rng.uniform(0.25, 0.8),
-        lights=_lights(rng),
+        lights=_lights(rng, exposure=1.05 + 0.4 * depth),
         ambient_up=_linear(ambient * tint * rng.uniform(0.95, 1.1)),
         ambient_down=_linear(ambient * rng.uniform(0.45, 0.8) * tint[::-1]),
         background_seed=int(rng.integers(2**31)),
@@ -176,11 +176,9 @@ def _lips(rng: np.random.Generator, skin: Array, strength: float) -> Array:
     return _unit((painted * 0.6 + natural * 0.4) if made_up else skin + (natural - skin) * 1.1)
 
 
-def _hair(
-    rng: np.random.Generator, depth: float, masculine: bool
-) -> tuple[Array, str | None]:
+def _hair(rng: np.random.Generator, depth: float, masculine: bool) -> tuple[Array, str | None]:
     dark_only = depth > 0.5
-    index = rng.integers(3) if dark_only and rng.random() < 0.85 else rng.integers(9)
+    index = int(rng.integers(3 if dark_only and rng.random() < 0.85 else 9))
     if dark_only and index in (4, 5, 6):
         index = 1
     colour = _unit(HAIR_COLOURS[index] * rng.uniform(0.85, 1.15))
@@ -205,21 +203,22 @@ def _iris(rng: np.random.Generator, depth: float) -> Array:
 
 
 def _direction(azimuth: float, height: float) -> Array:
-    vector = np.array([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
-    return vector.astype(np.float32)
+    flat = np.cos(height)
+    vector = [np.sin(azimuth) * flat, np.sin(height), np.cos(azimuth) * flat]
+    return np.array(vector, np.float32)
 
 
-def _lights(rng: np.random.Generator) -> tuple[Light, Light, Light]:
+def _lights(rng: np.random.Generator, exposure: float) -> tuple[Light, Light, Light]:
     side = rng.choice([-1.0, 1.0])
     warmth = rng.normal(0, 0.05)
     white = np.array([1 + warmth, 1.0, 1 - warmth])
     key = Light(
         _direction(side * rng.uniform(0.15, 0.9), rng.uniform(0.15, 0.8)),
-        _linear(white * rng.uniform(0.55, 0.95)),
+        _linear(white * exposure * rng.uniform(0.55, 0.95)),
     )
     fill = Light(
         _direction(-side * rng.uniform(0.4, 1.2), rng.uniform(-0.1, 0.4)),
-        _linear((2 - white) * rng.uniform(0.12, 0.4)),
+        _linear((2 - white) * exposure * rng.uniform(0.12, 0.4)),
     )
     rim = Light(
         _direction(-side * rng.uniform(2.2, 2.9), rng.uniform(0.1, 0.6)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage  # type: ignore[import-untyped]  # SciPy ships no types
 
 from training.facekit import LANDMARKS, REGIONS, Array, FaceKit
 
@@ -77,7 +77,7 @@ def _skin_masks(points: Array) -> list[Array]:
     stubble = np.maximum(jaw, sideburn * smoothstep(-9, -7, y)) * (1 - smoothstep(7.4, 8.2, x))
     stubble = stubble * smoothstep(0.0, 0.8, np.hypot(x / 1.6, (y - 0.1)))
     shadow = _blob(points, (3.0, 2.2, 9.2), 0.75) + 0.6 * _blob(points, (1.5, 3.6, 9.5), 0.6)
-    hairline = 8.9 - 0.05 * x * x
+    hairline = 9.9 - 0.045 * x * x
     scalp = smoothstep(-0.6, 0.8, y - hairline - 0.75 * np.maximum(0, 5.5 - z))
     scalp = np.maximum(scalp, smoothstep(4.2, 2.6, z) * smoothstep(-3.5, 0.0, y))
     scalp = np.maximum(scalp, smoothstep(0.0, 2.0, y - hairline))
@@ -110,7 +110,8 @@ def _inside(xy: Array, outline: Array) -> np.ndarray:
     following = np.roll(outline, -1, axis=0)
     above = outline[None, :, 1] > xy[:, None, 1]
     crosses = above != (following[None, :, 1] > xy[:, None, 1])
-    rise = np.where(np.abs(following[:, 1] - outline[:, 1]) < 1e-9, 1e-9, following[:, 1] - outline[:, 1])
+    rise = following[:, 1] - outline[:, 1]
+    rise = np.where(np.abs(rise) < 1e-9, 1e-9, rise)
     at = (following - outline)[None, :, 0] * (xy[:, None, 1] - outline[None, :, 1]) / rise
     left = xy[:, None, 0] < at + outline[None, :, 0]
     result: np.ndarray = (crosses & left).sum(axis=1) % 2 == 1
@@ -147,7 +148,8 @@ def _openness(kit: FaceKit) -> Array:
         if step in (3, 10, 40):
             depth = ((smooth - kit.vertices_V3) * normals).sum(axis=1)
             total += np.clip(depth, -0.06, 0.5) * {3: 2.6, 10: 1.2, 40: 0.5}[step]
-    chin = smoothstep(-6.6, -8.4, kit.vertices_V3[:, 1]) * smoothstep(-13.0, -9.0, kit.vertices_V3[:, 1])
-    chin = chin * smoothstep(0.0, 4.0, kit.vertices_V3[:, 2]) * (kit.vertices_V3[:, 2] < 9.5)
+    y, z = kit.vertices_V3[:, 1], kit.vertices_V3[:, 2]
+    chin = smoothstep(-6.6, -8.4, y) * smoothstep(-13.0, -9.0, y)
+    chin = chin * smoothstep(0.0, 4.0, z) * (z < 9.5)
     result: Array = np.clip(1 - np.maximum(total, -0.12) - 0.35 * chin, 0.25, 1.1)
     return result

@@ -14,7 +14,7 @@ from training.renderer import HeadRenderer
 
 PORTRAIT_PX = 512
 DRAWN_PX = 1536
-SEEDS: dict[str, int] = {"ada": 1, "bruno": 2, "chioma": 3, "dev": 4}
+SEEDS: dict[str, int] = {"ada": 323, "bruno": 346, "chioma": 302, "dev": 313}
 
 
 def draw_portraits(facekit_dir: Path, folder: Path) -> None:
@@ -33,7 +33,7 @@ def draw_portrait(renderer: HeadRenderer, seed: int) -> np.ndarray:
     identity = replace(identity, weights_K=identity.weights_K * 0.8)
     weights_E = np.zeros(len(renderer.kit.expression_names), np.float32)
     for side in "LR":
-        weights_E[renderer.kit.expression_index(f"mouthSmile_{side}")] = 0.22
+        weights_E[renderer.kit.expression_index(f"mouthSmile_{side}")] = 0.3
         weights_E[renderer.kit.expression_index(f"eyeSquint_{side}")] = 0.08
     scene = renderer.begin(identity, Framing(distance_cm=95), weights_E)
     try:

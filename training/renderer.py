@@ -107,7 +107,7 @@ def _open_context() -> Any:
     import moderngl
 
     try:
-        return moderngl.create_context(standalone=True, backend="egl")
+        return moderngl.create_context(standalone=True, **{"backend": "egl"})
     except Exception as error:  # moderngl raises bare Exception without EGL
         raise RendererError(
             f"OpenGL cannot start ({error}); install libegl1 and libgl1-mesa-dri"
@@ -133,6 +133,7 @@ class Scene:
         self._background = renderer.context.texture(
             (256, 256), 3, draw_backdrop(identity.background_seed).tobytes()
         )
+        self._background.repeat_x = self._background.repeat_y = False
         self._buffers = self._upload()
         self._set_uniforms()
         self._reference_map = renderer.target(REFERENCE_PX, "f4").color_attachments[0]
@@ -161,8 +162,8 @@ class Scene:
         side = target.size[0]
         full = np.frombuffer(target.read(components=3, alignment=1), np.uint8)
         full = full.reshape(side, side, 3)
-        small: Picture = cv2.resize(full, (self._r.size,) * 2, interpolation=cv2.INTER_AREA)
-        return small
+        small = cv2.resize(full, (self._r.size,) * 2, interpolation=cv2.INTER_AREA)
+        return np.asarray(small, np.uint8)
 
     def flow(self, expression_E: Array, gaze: Gaze, samples: int) -> Array:
         """Samples [samples, samples, 4]: flow x and y (px of 256), seen 0/1, foreground 0/1."""
@@ -187,7 +188,8 @@ class Scene:
         down_T2 = down_T2 / np.linalg.norm(down_T2, axis=1, keepdims=True)
         gaps_TG2 = points_TP2[:, [67, 66, 65]] - points_TP2[:, [61, 62, 63]]
         gaps_T = np.einsum("tgi,ti->tg", gaps_TG2, down_T2).mean(axis=1)
-        return np.maximum(gaps_T, 0).astype(np.float32)
+        track: Array = np.maximum(gaps_T, 0).astype(np.float32)
+        return track
 
     @cached_property
     def landmarks_px(self) -> Array:

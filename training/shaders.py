@@ -72,8 +72,9 @@ SKIN = (
     _INPUTS
     + _LIGHT
     + """
-uniform vec3 skin_colour; uniform vec3 lip_colour; uniform vec3 brow_colour; uniform vec3 hair_colour;
-uniform vec3 cloth_colour; uniform vec4 strengths; uniform vec3 brow_shape; uniform vec4 cloth;
+uniform vec3 skin_colour; uniform vec3 lip_colour; uniform vec3 brow_colour;
+uniform vec3 hair_colour; uniform vec3 cloth_colour; uniform vec4 strengths;
+uniform vec3 brow_shape; uniform vec4 cloth;
 uniform vec2 finish;
 out vec4 colour;
 void main() {
@@ -133,12 +134,12 @@ void main() {
     float entering = front * front * (0.42 + 0.58 * mouth_open);
     vec3 base = vec3(0.30, 0.085, 0.075) * (0.4 + 0.6 * lip_colour.r);
     float gloss = 0.05;
-    if (material == 4) { base = vec3(0.50, 0.19, 0.17); gloss = 0.10; }
-    if (material == 5) { base = teeth_colour; gloss = 0.16; }
+    if (material == 4) { base = vec3(0.56, 0.17, 0.15); gloss = 0.20; }
+    if (material == 5) { base = teeth_colour; gloss = 0.5; }
     if (material == 7) { base = vec3(0.32, 0.14, 0.11); entering = 0.8; }
     if (material <= 3) { base = mix(base, lip_colour * 0.9, smoothstep(9.2, 11.0, rest.z)); }
     vec3 lit = base * (0.62 * diffuse(n, vec3(0.35)) + ambient(n)) * entering;
-    lit += gloss * entering * glint(n, v, 40.0) * 0.6;
+    lit += gloss * entering * glint(n, v, 60.0) * 0.14;
     colour = shown(lit);
 }
 """
@@ -156,12 +157,14 @@ void main() {
     float r = p.z > 0.0 ? length(p.xy) : 1.0;
     float angle = atan(p.y, p.x);
     float rays = texture(noise_map, vec2(angle * 0.55, r * 0.25)).a;
-    vec3 white = vec3(0.66, 0.63, 0.61) * mix(vec3(1.0), vec3(1.0, 0.80, 0.76), smoothstep(0.5, 0.85, r));
+    vec3 rosy = mix(vec3(1.0), vec3(1.0, 0.80, 0.76), smoothstep(0.5, 0.85, r));
+    vec3 white = vec3(0.66, 0.63, 0.61) * rosy;
     vec3 iris = iris_colour * (0.65 + 0.8 * rays) * mix(1.35, 0.8, smoothstep(0.12, 0.36, r));
     iris = mix(iris, iris_colour * 0.25, smoothstep(0.31, 0.385, r));
     vec3 base = mix(iris, white, smoothstep(0.375, 0.425, r));
     base = mix(vec3(0.008), base, smoothstep(pupil - 0.02, pupil + 0.02, r));
-    float lid = 1.0 - 0.45 * smoothstep(0.05, 0.42, skin.y) - 0.25 * smoothstep(0.5, 0.95, abs(skin.x));
+    float lid = 1.0 - 0.45 * smoothstep(0.05, 0.42, skin.y)
+        - 0.25 * smoothstep(0.5, 0.95, abs(skin.x));
     vec3 lit = base * (0.9 * diffuse(n, vec3(0.3)) + ambient(n)) * lid;
     lit += (glint(n, v, 220.0) * 0.055 + 0.02 * ambient(n)) * lid;
     colour = shown(lit);
@@ -200,7 +203,10 @@ LASHES = (
     + """
 uniform float lashes; uniform vec3 brow_colour;
 out vec4 colour;
-void main() { colour = vec4(pow(brow_colour * 0.3, vec3(1.0 / 2.2)), lashes); }
+void main() {
+    float lower = smoothstep(3.55, 3.25, rest.y);
+    colour = vec4(pow(brow_colour * 0.3, vec3(1.0 / 2.2)), lashes * mix(1.0, 0.3, lower));
+}
 """
 )
 
@@ -234,12 +240,14 @@ void main() {
     vec2 texel = there / picture_px * vec2(size) - 0.5;
     float seen = 0.0;
     bool inner = material >= 3 && material <= 7;
+    float slope = abs(dFdx(reference.w)) + abs(dFdy(reference.w));
+    float limit = reference.w - bias_cm - min(1.5 * slope, 0.6);
     for (int i = 0; i < 4; i++) {
         ivec2 at = ivec2(floor(texel)) + ivec2(i & 1, i >> 1);
         bool inside = at.x >= 0 && at.y >= 0 && at.x < size.x && at.y < size.y;
         vec4 known = texelFetch(reference_map, clamp(at, ivec2(0), size - 1), 0);
         bool same = abs(known.g - float(material)) < 0.5 || (!inner && known.g < 2.5);
-        if (inside && known.a > 0.5 && same && reference.w < known.r + bias_cm) seen = 1.0;
+        if (inside && known.a > 0.5 && same && limit < known.r) seen = 1.0;
     }
     colour = vec4(there - here, seen, 1.0);
 }
@@ -268,7 +276,13 @@ in vec2 at;
 uniform sampler2D reference_map;
 out vec4 colour;
 void main() {
-    vec4 known = texelFetch(reference_map, ivec2(at * vec2(textureSize(reference_map, 0))), 0);
-    colour = vec4(0.0, 0.0, known.a > 0.5 ? 0.0 : 1.0, 0.0);
+    ivec2 size = textureSize(reference_map, 0);
+    ivec2 corner = ivec2(floor(at * vec2(size) - 0.5));
+    float covered = 1.0;
+    for (int i = 0; i < 4; i++) {
+        ivec2 texel = clamp(corner + ivec2(i & 1, i >> 1), ivec2(0), size - 1);
+        covered = min(covered, texelFetch(reference_map, texel, 0).a);
+    }
+    colour = vec4(0.0, 0.0, 1.0 - covered, 0.0);
 }
 """

@@ -1,4 +1,4 @@
-"""The renderer's promises that training rests on: exact flow, honest occlusion, same seed same clip."""
+"""What training needs of the renderer: exact flow, honest occlusion, same seed same clip."""
 
 from __future__ import annotations
 
