@@ -26,6 +26,13 @@ def attend(
     return out_BNLE.transpose(1, 2).flatten(2)
 
 
+def modulated(
+    x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, eps: float
+) -> torch.Tensor:
+    """Layer norm without weights, then scale and shift."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), scale + 1)
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last dimension with a learned gain, computed in float32."""
 
@@ -60,14 +67,14 @@ class Attention(nn.Module):
     def queries(self, x_BLD: torch.Tensor) -> torch.Tensor:
         """Normalised queries `[B, L, N, E]`."""
         q_BLD: torch.Tensor = self.norm_q(self.q(x_BLD))
-        return q_BLD.unflatten(-1, (self.num_heads, -1))
+        return torch.unflatten(q_BLD, -1, (self.num_heads, -1))
 
     def keys_values(self, x_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised keys and values, each `[B, K, N, E]`."""
         k_BKD: torch.Tensor = self.norm_k(self.k(x_BKD))
         v_BKD: torch.Tensor = self.v(x_BKD)
         heads = (self.num_heads, -1)
-        return k_BKD.unflatten(-1, heads), v_BKD.unflatten(-1, heads)
+        return torch.unflatten(k_BKD, -1, heads), torch.unflatten(v_BKD, -1, heads)
 
     def cross(self, x_BLD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Attend from `x_BLD` to given keys and values `[B, K, N, E]`; returns `[B, L, D]`."""

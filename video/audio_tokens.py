@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from video.attention import Attention
+from video.attention import Attention, modulated
 
 FEATURES_PER_LATENT = 4
 HISTORY_FRAMES = 5
@@ -128,10 +128,10 @@ class _SpeechTokenizer(nn.Module):
 
     def forward(self, x_BCT: torch.Tensor) -> AudioTokens:
         # Both branches share conv2 and conv3, so they run as one batch of H + 1 rows.
-        local = self.conv1_local(x_BCT).unflatten(1, (self.num_tokens, -1))
+        local = torch.unflatten(self.conv1_local(x_BCT), 1, (self.num_tokens, -1))
         rows = torch.cat([local, self.conv1_global(x_BCT).unsqueeze(1)], dim=1).flatten(0, 1)
         rows = _norm_act(self.conv3(_norm_act(self.conv2(_norm_act(rows)))))
-        tokens = rows.unflatten(0, (-1, self.num_tokens + 1)).permute(0, 3, 1, 2)
+        tokens = torch.unflatten(rows, 0, (-1, self.num_tokens + 1)).permute(0, 3, 1, 2)
         padding = self.padding_tokens.expand(*tokens.shape[:2], 1, -1)
         local = torch.cat([tokens[:, :, :-1], padding], dim=2)
         return AudioTokens(self.final_linear(tokens[:, :, -1]), local)
@@ -178,7 +178,8 @@ class CausalAudioEncoder(nn.Module):
         if audio_BYCT.shape[1] == 1:
             return audio_BYCT[:, 0]
         gains = F.silu(self.weights)
-        return (audio_BYCT * gains).sum(1) / gains.sum()
+        mixed: torch.Tensor = (audio_BYCT * gains).sum(1) / gains.sum()
+        return mixed
 
 
 class _AdaLayerNorm(nn.Module):
@@ -191,7 +192,7 @@ class _AdaLayerNorm(nn.Module):
     def forward(self, x_BFSD: torch.Tensor, global_BFD: torch.Tensor) -> torch.Tensor:
         gate = F.silu(global_BFD.to(self.linear.weight.dtype))
         shift, scale = self.linear(gate).unsqueeze(-2).chunk(2, dim=-1)
-        return F.layer_norm(x_BFSD, x_BFSD.shape[-1:], eps=_ADAIN_EPS) * (1 + scale) + shift
+        return modulated(x_BFSD, shift, scale, _ADAIN_EPS)
 
 
 class AudioInjector(nn.Module):
@@ -229,8 +230,8 @@ class AudioInjector(nn.Module):
         local = tokens.local_BFHD.to(weight_dtype).flatten(0, 1)
         keys, values = attention.keys_values(local)
         out = attention.cross(hidden.to(weight_dtype).flatten(0, 1), keys, values)
-        out_BFSD = out.unflatten(0, x_BFSD.shape[:2])
+        out_BFSD = torch.unflatten(out, 0, x_BFSD.shape[:2])
         if actor_mask_AFS is None:
             return out_BFSD
-        masked = out_BFSD.unflatten(0, (-1, num_actors)) * actor_mask_AFS.unsqueeze(-1)
+        masked = torch.unflatten(out_BFSD, 0, (-1, num_actors)) * actor_mask_AFS.unsqueeze(-1)
         return masked.sum(1)

@@ -261,7 +261,8 @@ class SpeechToVideoDiT(DiTInputs):
     def _unpatchify(self, values_BFPV: torch.Tensor, grid: LatentGrid) -> torch.Tensor:
         """Latents `[B, C, F, H, W]` from the values of each patch, channel fastest."""
         patch = (grid.patch_height, grid.patch_width, self.config.out_dim)
-        x = values_BFPV.unflatten(2, (grid.rows, grid.cols)).unflatten(-1, patch)
+        x = torch.unflatten(values_BFPV, 2, (grid.rows, grid.cols))
+        x = torch.unflatten(x, -1, patch)
         return x.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
     def _joint(
@@ -287,7 +288,7 @@ class SpeechToVideoDiT(DiTInputs):
         attention = JointPass(torch.cat([noisy_LR, cond_LR]))
         frame_shape = (num_frames, num_places)
         x_BLD = self._run(x_BLD, times_BL6D, attention, text, tokens, None, frame_shape)
-        noisy = x_BLD[:, : num_frames * num_places, 0].unflatten(1, frame_shape)
+        noisy = torch.unflatten(x_BLD[:, : num_frames * num_places, 0], 1, frame_shape)
         out: torch.Tensor = self.head(noisy, time_BGD[:, :-1])
         return out
 
@@ -337,7 +338,7 @@ class SpeechToVideoDiT(DiTInputs):
                 raise ValueError("this network hears speech: give audio features")
             flat_BLD = x_BGTD.flatten(1, 2)
             num_noisy = frame_shape[0] * frame_shape[1]
-            noisy_BFSD = flat_BLD[:, :num_noisy].unflatten(1, frame_shape)
+            noisy_BFSD = torch.unflatten(flat_BLD[:, :num_noisy], 1, frame_shape)
             heard = self.audio_injector(layer, noisy_BFSD, tokens, mask_AFS).flatten(1, 2)
             if num_noisy < flat_BLD.shape[1]:
                 heard = F.pad(heard, (0, 0, 0, flat_BLD.shape[1] - num_noisy))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from video.attention import Attention
+from video.attention import Attention, modulated
 
 SelfAttend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(layer, q, k, v), each `[B, L, N, E]` before rotation, to `[B, L, D]`."""
@@ -25,13 +25,6 @@ def timestep_sinusoid(t: torch.Tensor, freq_dim: int) -> torch.Tensor:
     steps = torch.arange(half, dtype=torch.float64, device=t.device)
     angles = t.to(torch.float64).unsqueeze(-1) * torch.pow(10_000.0, -steps / half)
     return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
-
-
-def modulated(
-    x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, eps: float
-) -> torch.Tensor:
-    """Layer norm without weights, then scale and shift."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), scale + 1)
 
 
 class TransformerBlock(nn.Module):
@@ -71,7 +64,8 @@ class TransformerBlock(nn.Module):
         if text is not None:
             x_BGTD = x_BGTD + self._read_text(x_BGTD, *text)
         y = modulated(x_BGTD, shift2, scale2, self.eps).to(self.self_attn.q.weight.dtype)
-        return x_BGTD + gate2 * self.ffn(y)
+        fed: torch.Tensor = x_BGTD + gate2 * self.ffn(y)
+        return fed
 
     def text_keys_values(self, text_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of prompt tokens for this layer, each `[B, K, N, E]`.
@@ -88,7 +82,8 @@ class TransformerBlock(nn.Module):
         y_BLD = y_BGTD.flatten(1, 2).to(attention.q.weight.dtype)
         keys, values = attention.keys_values(y_BLD)
         out = attention.o(attend_self(self.layer, attention.queries(y_BLD), keys, values))
-        return out.view(y_BGTD.shape)
+        grouped: torch.Tensor = out.view(y_BGTD.shape)
+        return grouped
 
     def _read_text(
         self, x_BGTD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor

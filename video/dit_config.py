@@ -111,7 +111,10 @@ class DiTConfig:
         missing = [n for n in ("dim", "ffn_dim", "num_heads", "num_layers") if n not in values]
         if missing:
             raise ValueError(f"DiT config lacks {missing}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        arguments: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**arguments)
 
     @classmethod
     def from_published(cls, values: Mapping[str, Any]) -> Self:

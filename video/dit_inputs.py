@@ -158,7 +158,7 @@ class DiTInputs(nn.Module):
         sinusoid = timestep_sinusoid(t_BG, self.config.freq_dim)
         weight = self.time_embedding.get_submodule("0").get_parameter("weight")
         time_BGD = self.time_embedding(sinusoid.to(weight.dtype))
-        return time_BGD, self.time_projection(time_BGD).unflatten(-1, (6, -1))
+        return time_BGD, torch.unflatten(self.time_projection(time_BGD), -1, (6, -1))
 
     def chunk_audio(
         self, audio_BYCT: torch.Tensor, start_frame: int, history: AudioHistory | None
@@ -199,11 +199,11 @@ class DiTInputs(nn.Module):
             raise ValueError(
                 f"audio has {audio_BYCT.shape[-1]} feature frames: give a multiple of {size}"
             )
-        chunks = audio_BYCT.unflatten(-1, (-1, size)).movedim(3, 1).flatten(0, 1)
+        chunks = torch.unflatten(audio_BYCT, -1, (-1, size)).movedim(3, 1).flatten(0, 1)
         tokens = encoder.encode_run(chunks)
         return AudioTokens(
-            tokens.global_BFD.unflatten(0, (batch, -1)).flatten(1, 2),
-            tokens.local_BFHD.unflatten(0, (batch, -1)).flatten(1, 2),
+            torch.unflatten(tokens.global_BFD, 0, (batch, -1)).flatten(1, 2),
+            torch.unflatten(tokens.local_BFHD, 0, (batch, -1)).flatten(1, 2),
         )
 
     def _checked_encoder(self, audio_BYCT: torch.Tensor) -> CausalAudioEncoder:
@@ -221,6 +221,6 @@ class DiTInputs(nn.Module):
         """The convolution, whose stride is its kernel, as one matrix product: `[B, F, P, D]`."""
         _, height, width = self.config.patch_size
         x = x_BCTHW.to(embedding.weight.dtype)
-        x = x.unflatten(4, (-1, width)).unflatten(3, (-1, height))
+        x = torch.unflatten(torch.unflatten(x, 4, (-1, width)), 3, (-1, height))
         values = x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4, 6).flatten(2, 3)
         return F.linear(values, embedding.weight.flatten(1), embedding.bias)

@@ -158,6 +158,6 @@ def rotate(x_BLNE: torch.Tensor, rotation_LR: torch.Tensor) -> torch.Tensor:
     Leading dimensions before L are free; arithmetic is float32 (float64 for float64 input).
     """
     wide = x_BLNE if x_BLNE.dtype in (torch.float32, torch.float64) else x_BLNE.float()
-    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(torch.unflatten(wide, -1, (-1, 2)))
     turned = torch.view_as_real(pairs * rotation_LR.unsqueeze(-2)).flatten(-2)
     return turned.to(x_BLNE.dtype)
