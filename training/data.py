@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -36,13 +37,13 @@ from training.texts import Split
 CLIPS_PER_SHARD = 16
 
 
-def write_script(rng: np.random.Generator, split: Split) -> Script:
+def write_script(rng: np.random.Generator, split: Split, names: Sequence[str]) -> Script:
     """Speak a fresh utterance, perform it, and cut a random window of 48 frames."""
     samples_T, visemes_VT = make_utterance(rng, split)
     short = NUM_FRAMES * 4 - visemes_VT.shape[1]
     if short > 0:
         visemes_VT = np.pad(visemes_VT, ((0, 0), (0, short + 8)))
-    performance = perform(visemes_VT, rng, fps=FPS)
+    performance = perform(visemes_VT, rng, fps=FPS, names=names)
     total = len(performance.expression_TE)
     start = int(rng.integers(0, max(total - NUM_FRAMES, 0) + 1))
     window = slice(start, start + NUM_FRAMES)
@@ -72,7 +73,8 @@ def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
 
 def make_clip(renderer: HeadRenderer, seed: int, index: int, split: Split = "train") -> Record:
     """The clip of a seed and index; its voice comes from the split."""
-    script = write_script(np.random.default_rng((seed, index, 0)), split)
+    names = renderer.kit.expression_names
+    script = write_script(np.random.default_rng((seed, index, 0)), split, names)
     return render_clip(renderer, script, np.random.default_rng((seed, index, 1)))
 
 

@@ -107,7 +107,7 @@ def _open_context() -> Any:
     import moderngl
 
     try:
-        return moderngl.create_context(standalone=True, **{"backend": "egl"})
+        return moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]  # wrong stub
     except Exception as error:  # moderngl raises bare Exception without EGL
         raise RendererError(
             f"OpenGL cannot start ({error}); install libegl1 and libgl1-mesa-dri"
