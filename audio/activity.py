@@ -126,6 +126,7 @@ class ActivityDetector:
         """Take the next sound; return the decision for every frame that it completes.
 
         Raises:
+            AudioError: a sample is NaN or infinite.
             ValueError: another sample rate, or a gap in the stream.
         """
         self._clock.check(chunk)

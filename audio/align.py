@@ -69,6 +69,9 @@ class Aligner:
     def push(self, features: AudioFeatures) -> AudioFeatures:
         """Take the next features; return the video frames that they complete (maybe none).
 
+        An encoder's very last feature may complete one frame that begins where the sound ends:
+        `num_frames` says how many to show.
+
         Raises:
             ValueError: features of another rate, or not following the last ones.
         """

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from audio.chunk import AudioChunk
+from audio.errors import AudioError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ class SpeechEncoder(Protocol):
 
 
 class ChunkClock:
-    """Checks that the chunks of a stream follow each other without gap or overlap."""
+    """Checks that the chunks of a stream hold sound and follow each other without gap."""
 
     def __init__(self, sample_rate: int) -> None:
         """Expect chunks of this rate; the first may start at any pts."""
@@ -107,11 +109,16 @@ class ChunkClock:
         self._next_pts: int | None = None
 
     def check(self, chunk: AudioChunk) -> None:
-        """Take note of the next chunk.
+        """Take note of the next chunk; a refused one is not taken.
 
         Raises:
+            AudioError: a sample is NaN or infinite: it would spoil all that follows it.
             ValueError: another rate, or not the pts at which the last chunk ended.
         """
+        if not np.isfinite(chunk.samples_T).all():
+            raise AudioError(
+                f"sound at pts {chunk.pts} holds NaN or infinite samples: send it again, decoded"
+            )
         if chunk.sample_rate != self._sample_rate:
             raise ValueError(
                 f"chunk has {chunk.sample_rate} Hz, the stream has {self._sample_rate}: resample it"

@@ -20,8 +20,6 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-NOT_FINITE = "samples hold NaN or infinite values: decode or export the sound again"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMelConfig:
@@ -108,13 +106,15 @@ def log_mel(samples_BT: torch.Tensor, config: LogMelConfig = DEFAULT_LOG_MEL) ->
 class StreamingLogMel:
     """Log-mel of a stream: the pieces joined equal `log_mel` of the whole signal, however cut.
 
-    A frame comes out as soon as `config.lookahead` samples after its centre are in. Holds at most
-    one window of samples.
+    Frames are computed, and come out, in blocks of `block_frames` as soon as `config.lookahead`
+    samples after the centre of a block's last frame are in; fixed blocks make the result the same
+    to the last bit for every cut. Holds less than a block of samples and a window.
     """
 
-    def __init__(self, config: LogMelConfig = DEFAULT_LOG_MEL) -> None:
+    def __init__(self, config: LogMelConfig = DEFAULT_LOG_MEL, *, block_frames: int = 8) -> None:
         """Start before the first sample."""
         self.config = config
+        self.block_frames = block_frames
         self.reset()
 
     def reset(self) -> None:
@@ -124,33 +124,33 @@ class StreamingLogMel:
         self._num_samples = 0
 
     def push(self, samples_T: npt.NDArray[np.float32]) -> torch.Tensor:
-        """Take the next samples; return the frames [M, T] that they complete (maybe none).
-
-        Raises:
-            ValueError: a sample is NaN or infinite (nothing is taken then).
-        """
-        if not np.isfinite(samples_T).all():
-            raise ValueError(NOT_FINITE)
+        """Take the next samples; return the frames [M, T] that they complete (maybe none)."""
         self._num_samples += len(samples_T)
-        return self._take(samples_T)
+        self._pending_T = np.concatenate([self._pending_T, samples_T])
+        num_frames = self._num_ready()
+        return self._take(num_frames - num_frames % self.block_frames)
 
     def flush(self) -> torch.Tensor:
         """Return the last frames [M, T], zeros standing after the last sample, and reset."""
         if self._num_samples == 0:
             return torch.zeros(self.config.num_mels, 0)
-        mel_MT = self._take(np.zeros(self.config.lookahead, np.float32))
+        self._pending_T = np.pad(self._pending_T, (0, self.config.lookahead))
+        mel_MT = self._take(self._num_ready())
         self.reset()
         return mel_MT
 
-    def _take(self, samples_T: npt.NDArray[np.float32]) -> torch.Tensor:
-        """Append samples and cut every complete window off the front."""
+    def _num_ready(self) -> int:
+        """Frames whose window is complete."""
+        return max(0, (len(self._pending_T) - self.config.window) // self.config.hop + 1)
+
+    def _take(self, num_frames: int) -> torch.Tensor:
+        """Compute frames and cut them off the front."""
         config = self.config
-        self._pending_T = np.concatenate([self._pending_T, samples_T])
-        num_frames = max(0, (len(self._pending_T) - config.window) // config.hop + 1)
         if num_frames == 0:
             return torch.zeros(config.num_mels, 0)
         frames_TW = torch.from_numpy(self._pending_T).unfold(0, config.window, config.hop)
-        mel_MT = _log_mel_of_frames(frames_TW[None], config)[0]
+        blocks = frames_TW[:num_frames].split(self.block_frames)
+        mel_MT = torch.cat([_log_mel_of_frames(block[None], config)[0] for block in blocks], dim=-1)
         self._pending_T = self._pending_T[num_frames * config.hop :].copy()
         return mel_MT
 

@@ -203,15 +203,18 @@ class MelEncoder:
 
     A stream of T > 0 samples makes 1 + T // 160 frames; joined, they equal
     `net(log_mel(samples))` of the whole signal (hidden features, then visemes, in one layer).
+    The network runs on fixed blocks of 80 ms: small pushes cost no more than large ones, and
+    every cut of a stream gives the same bits.
     """
 
     num_layers = 1
+    block_frames = 8
 
     def __init__(self, net: MelEncoderNet) -> None:
         """Run `net`, its weights already loaded, on the device that it is on."""
         self.net = net
         self.channels = net.config.feature_channels
-        self._mel = StreamingLogMel(net.config.log_mel)
+        self._mel = StreamingLogMel(net.config.log_mel, block_frames=self.block_frames)
         self._clock = ChunkClock(self.sample_rate)
         self.reset()
 
@@ -227,9 +230,10 @@ class MelEncoder:
 
     @property
     def lookahead_s(self) -> Fraction:
-        """Half a spectrogram window beyond the network's look-ahead."""
+        """The longest wait: the network's look-ahead, the rest of a block, half a window."""
         mel = self.net.config.log_mel
-        return Fraction(self.net.config.lookahead_frames * mel.hop + mel.lookahead, mel.sample_rate)
+        num_frames = self.net.config.lookahead_frames + self.block_frames - 1
+        return Fraction(num_frames * mel.hop + mel.lookahead, mel.sample_rate)
 
     def reset(self) -> None:
         """Forget everything: the next push starts a stream."""
@@ -243,7 +247,8 @@ class MelEncoder:
         """Take the next sound; return every frame that became computable (maybe none).
 
         Raises:
-            ValueError: another sample rate, a gap in the stream, or samples that are not finite.
+            AudioError: a sample is NaN or infinite.
+            ValueError: another sample rate, or a gap in the stream.
         """
         self._clock.check(chunk)
         return self._encode(self._mel.push(chunk.samples_T))
@@ -252,20 +257,27 @@ class MelEncoder:
         """Return the remaining frames as if silence followed; the next push starts a stream."""
         config = self.net.config
         mel_MT = self._mel.flush()
-        if self._num_mel + mel_MT.shape[-1]:
-            silence = mel_MT.new_full((config.num_mels, config.lookahead_frames), config.silent_mel)
+        total = self._num_mel + mel_MT.shape[-1]
+        if total:
+            count = config.lookahead_frames
+            count += -(total + count) % self.block_frames
+            silence = mel_MT.new_full((config.num_mels, count), config.silent_mel)
             mel_MT = torch.cat([mel_MT, silence], dim=-1)
         features = self._encode(mel_MT)
         self.reset()
-        return features
+        values_LCT = features.values_LCT[..., : total - features.start]
+        return AudioFeatures(values_LCT=values_LCT, rate=self.rate, start=features.start)
 
     def _encode(self, mel_MT: torch.Tensor) -> AudioFeatures:
-        """Run the network on new mel frames and drop outputs from before the first frame."""
+        """Run the network on whole blocks and drop outputs from before the first frame."""
         start = self._num_mel - self.net.config.lookahead_frames
-        with torch.no_grad():
-            mel_BMT = mel_MT[None].to(self.net.stem.weight)
-            hidden, visemes, self._state = self.net.step(mel_BMT, self._state)
-            values_LCT = torch.cat([hidden, visemes], dim=1)[..., max(0, -start) :]
+        like = self.net.stem.weight
+        values = [like.new_zeros(1, self.channels, 0)]
+        for block_BMT in mel_MT[None].to(like).split(self.block_frames, dim=-1):
+            with torch.no_grad():
+                hidden, visemes, self._state = self.net.step(block_BMT, self._state)
+            values.append(torch.cat([hidden, visemes], dim=1))
+        values_LCT = torch.cat(values, dim=-1)[..., max(0, -start) :]
         self._num_mel += mel_MT.shape[-1]
         return AudioFeatures(values_LCT=values_LCT.float(), rate=self.rate, start=max(0, start))
 

@@ -56,6 +56,7 @@ class StreamResampler:
         """Take the next chunk; return the samples that became computable (maybe none).
 
         Raises:
+            AudioError: a sample is NaN or infinite.
             ValueError: another sample rate, or a gap in the stream.
         """
         self._clock.check(chunk)

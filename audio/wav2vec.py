@@ -55,7 +55,8 @@ def load_wav2vec2(config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
         raise AudioError(
             "wav2vec2 features need transformers: pip install 'viva-voce[wav2vec]'"
         ) from None
-    model = cast(nn.Module, Wav2Vec2Model(Wav2Vec2Config(**config)))
+    make_config: Any = Wav2Vec2Config  # untyped in some releases
+    model = cast(nn.Module, Wav2Vec2Model(make_config(**config)))
     try:
         model.load_state_dict(_renamed(weights, set(model.state_dict())))
     except RuntimeError as error:
@@ -201,6 +202,7 @@ class Wav2Vec2Encoder:
         """Take the next sound; return every feature whose window is complete (maybe none).
 
         Raises:
+            AudioError: a sample is NaN or infinite.
             ValueError: another sample rate, or a gap in the stream.
         """
         self._clock.check(chunk)

@@ -50,6 +50,7 @@ def test_any_cut_equals_librosa_of_the_whole(config, num_samples, level, cuts):
     samples = noise(num_samples, level=level) + level * np.resize(sine(16_000, 1), num_samples)
     want = librosa_log_mel(samples, config)
     got = stream(samples, cuts, config)
+    assert torch.equal(got, stream(samples, [], config))
     assert got.dtype == torch.float32
     assert got.shape == want.shape == (config.num_mels, config.num_frames(num_samples))
     assert np.abs(got.numpy() - want).max() < 1e-5
@@ -67,7 +68,7 @@ def test_equals_librosa_in_single_precision_as_well():
 
 
 def test_a_frame_comes_as_soon_as_its_window_is_in():
-    streaming = StreamingLogMel()
+    streaming = StreamingLogMel(block_frames=1)
     assert streaming.push(noise(199)).shape == (80, 0)
     assert streaming.push(noise(1)).shape == (80, 1)  # frame 0 ends 200 samples after its centre
     assert streaming.push(noise(160)).shape == (80, 1)
@@ -93,19 +94,11 @@ def test_state_moves_to_another_stream():
     assert torch.equal(joined, stream(samples, [], LogMelConfig()))
 
 
-def test_memory_stays_one_window():
+def test_memory_stays_one_block():
     streaming = StreamingLogMel()
     for seed in range(50):
         streaming.push(noise(1600, seed))
-    assert len(streaming.export_state()["pending_T"]) < 400
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_refused(value):
-    samples = noise(500)
-    samples[100] = value
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        StreamingLogMel().push(samples)
+    assert len(streaming.export_state()["pending_T"]) < 400 + 8 * 160
 
 
 def test_every_filter_hears_something():

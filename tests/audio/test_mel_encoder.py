@@ -50,6 +50,7 @@ def whole(net, samples):
 def test_any_cut_equals_the_whole(num_samples, cuts):
     samples = noise(num_samples)
     got = encode(MelEncoder(NET), samples, cuts)
+    assert torch.equal(got, encode(MelEncoder(NET), samples, []))
     torch.testing.assert_close(got, whole(NET, samples), atol=1e-5, rtol=0)
 
 
@@ -90,12 +91,13 @@ def test_silence_before_the_start_changes_nothing():
 
 def test_features_come_after_the_promised_wait():
     encoder = MelEncoder(NET)
-    assert encoder.lookahead_s == Fraction(3 * 160 + 200, 16_000)
-    wait = int(encoder.lookahead_s * 16_000)
-    sound = noise(wait)
-    early = encoder.push(AudioChunk(samples_T=sound[:-1], sample_rate=16_000, pts=0))
-    first = encoder.push(AudioChunk(samples_T=sound[-1:], sample_rate=16_000, pts=wait - 1))
-    assert (early.num_frames, first.num_frames) == (0, 1)
+    assert encoder.lookahead_s == Fraction((3 + 7) * 160 + 200, 16_000)
+    sound, starts = noise(20_000), range(0, 20_000, 40)
+    for pts in starts:
+        piece = AudioChunk(samples_T=sound[pts : pts + 40], sample_rate=16_000, pts=pts)
+        end = encoder.push(piece).end
+        # Every frame whose wait is over is out: frame i waits until i * 160 + lookahead.
+        assert end * 160 + int(encoder.lookahead_s * 16_000) > piece.end_pts
 
 
 def test_visemes_are_shares():
