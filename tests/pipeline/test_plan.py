@@ -1,0 +1,204 @@
+"""Plans: what is shipped parses, what is wrong is refused in one line that names the field."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.catalog import model_path, plan_path, shipped_plans
+from pipeline.errors import PlanError
+from pipeline.plan import Plan, StageSpec, Step, load_plan, parse_plan
+
+pytestmark = pytest.mark.unit
+
+GOOD = {
+    "name": "good",
+    "stages": [
+        {
+            "name": "one",
+            "steps": [
+                {"sigma_in": 1.0, "sigma_out": 0.5},
+                {"sigma_in": 0.5, "sigma_out": 0.0, "rule": "renoise"},
+            ],
+        }
+    ],
+}
+
+
+def test_shipped_plans_are_exactly_these_and_parse():
+    assert shipped_plans() == ["live-avatar", "pocket", "pocket-4step"]
+    for name in shipped_plans():
+        assert load_plan(name).name == name
+
+
+def test_pocket_takes_two_euler_steps_in_one_stage():
+    plan = load_plan("pocket")
+    assert [(s.sigma_in, s.sigma_out, s.rule) for s in plan.steps] == [
+        (1.0, 0.6, "euler"),
+        (0.6, 0.0, "euler"),
+    ]
+    assert len(plan.stages) == 1
+
+
+def test_live_avatar_has_the_published_constants():
+    plan = load_plan("live-avatar")
+    assert [s.sigma_in for s in plan.steps] == [1.0, 0.8576923, 0.6021506, 0.0089286]
+    assert [len(stage.steps) for stage in plan.stages] == [1, 1, 1, 1]
+    assert (plan.window_frames, plan.frames_per_chunk, plan.sink_distance) == (12, 3, 15)
+    assert [plan.first_step(i) for i in range(4)] == [0, 1, 2, 3]
+
+
+def changed(path: list[str | int], value: object) -> dict[str, object]:
+    """A copy of the good plan with one field set."""
+    plan = yaml.safe_load(yaml.safe_dump(GOOD))
+    place = plan
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return plan
+
+
+STEP0: list[str | int] = ["stages", 0, "steps", 0]
+STEP1: list[str | int] = ["stages", 0, "steps", 1]
+WRONG = [
+    (["name"], "", "name"),
+    (["name"], "a/b", "name"),
+    (["name"], 3, "name"),
+    (["colour"], "red", "colour"),
+    (["stages"], [], "stages"),
+    (["stages"], "denoise", "stages"),
+    (["stages"], [GOOD["stages"][0], GOOD["stages"][0]], "names"),
+    (["stages", 0, "steps"], [], "steps"),
+    (["stages", 0, "gpu"], 1, "gpu"),
+    ([*STEP0, "sigma_in"], 0.9, "pure noise"),
+    ([*STEP0, "sigma_in"], 1.5, "sigma_in"),
+    ([*STEP0, "sigma_in"], "1", "sigma_in"),
+    ([*STEP0, "sigma_in"], True, "sigma_in"),
+    ([*STEP0, "sigma_in"], float("nan"), "sigma_in"),
+    ([*STEP0, "sigma_out"], 1.0, "sigma_out"),
+    ([*STEP0, "sigma_out"], 0.4, "step 0 ends"),
+    ([*STEP1, "sigma_out"], 0.1, "end clean"),
+    ([*STEP1, "sigma_out"], -0.1, "sigma_out"),
+    ([*STEP0, "rule"], "heun", "rule"),
+    ([*STEP0, "resolution"], 0.0, "resolution"),
+    ([*STEP0, "resolution"], 2.0, "resolution"),
+    ([*STEP0, "guidance"], -1.0, "guidance"),
+    ([*STEP0, "forecast"], "yes", "forecast"),
+    ([*STEP0, "speed"], 2, "speed"),
+    (["frames_per_chunk"], 0, "frames_per_chunk"),
+    (["frames_per_chunk"], 2.5, "frames_per_chunk"),
+    (["frames_per_chunk"], 5, "window_frames"),
+    (["window_frames"], 0, "window_frames"),
+    (["window_frames"], 13, "window_frames"),
+    (["sink_distance"], -1, "sink_distance"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "names"), WRONG)
+def test_a_wrong_field_is_refused_in_one_line_naming_it(path, value, names):
+    with pytest.raises(PlanError) as refused:
+        parse_plan(yaml.safe_dump(changed(path, value)), source="my.yaml")
+    message = str(refused.value)
+    assert "my.yaml" in message
+    assert names in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["", "[", "3", "- a", "name: x", "a: 2020-01-01", "\x00", "&a [*a]"])
+def test_text_that_is_no_plan_is_refused_in_one_line(text):
+    with pytest.raises(PlanError) as refused:
+        parse_plan(text, source="my.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_plan_truncated_anywhere_is_refused_unless_a_whole_plan_is_left():
+    text = yaml.safe_dump(GOOD)
+    refused = 0
+    for length in range(len(text)):
+        try:
+            plan = parse_plan(text[:length], source="my.yaml")
+        except PlanError:
+            refused += 1
+        else:
+            assert plan.steps[-1].sigma_out == 0.0
+    assert refused >= len(text) - 25  # what is left ends in "sigma_out: 0", or has no "rule: ..."
+
+
+@given(
+    cuts=st.lists(st.floats(0.001, 0.999), min_size=0, max_size=6, unique=True),
+    chunk=st.integers(1, 8),
+    chunks=st.integers(1, 8),
+    distance=st.none() | st.integers(0, 100),
+)
+def test_every_descending_schedule_survives_writing_and_reading(cuts, chunk, chunks, distance):
+    sigmas = [1.0, *sorted(cuts, reverse=True), 0.0]
+    steps = tuple(
+        Step(sigma_in=a, sigma_out=b) for a, b in zip(sigmas, sigmas[1:], strict=False)
+    )
+    plan = Plan(
+        name="p",
+        stages=(StageSpec(name="s", steps=steps),),
+        frames_per_chunk=chunk,
+        window_frames=chunk * chunks,
+        sink_distance=distance,
+    )
+    written = {
+        "name": "p",
+        "frames_per_chunk": chunk,
+        "window_frames": chunk * chunks,
+        "sink_distance": distance,
+        "stages": [
+            {
+                "name": "s",
+                "steps": [{"sigma_in": s.sigma_in, "sigma_out": s.sigma_out} for s in steps],
+            }
+        ],
+    }
+    assert parse_plan(yaml.safe_dump(written), source="x") == plan
+
+
+@given(sigmas=st.lists(st.floats(0, 1), min_size=2, max_size=5))
+def test_a_schedule_that_does_not_descend_from_1_to_0_is_refused(sigmas):
+    descends = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    if descends and sigmas[0] == 1.0 and sigmas[-1] == 0.0:
+        return
+    steps = [{"sigma_in": a, "sigma_out": b} for a, b in zip(sigmas, sigmas[1:], strict=False)]
+    text = yaml.safe_dump({"name": "p", "stages": [{"name": "s", "steps": steps}]})
+    with pytest.raises(PlanError):
+        parse_plan(text, source="x")
+
+
+def test_unknown_names_list_what_there_is():
+    with pytest.raises(PlanError, match="unknown plan 'warp9': use one of live-avatar, pocket"):
+        load_plan("warp9")
+    with pytest.raises(PlanError, match="no such plan file"):
+        load_plan("some/where.yaml")
+
+
+def test_a_plan_can_be_a_file_anywhere(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(GOOD))
+    assert load_plan(str(path)).name == "good"
+
+
+def test_a_binary_or_huge_file_is_no_plan(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PlanError, match="cannot be read"):
+        load_plan(str(path))
+    path.write_bytes(b"#" * (1 << 20) + b"#")
+    with pytest.raises(PlanError, match="larger"):
+        load_plan(str(path))
+
+
+def test_shipped_names_win_over_files_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pocket").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert plan_path("pocket").name == "pocket.yaml"
+    assert model_path("mine") == Path("mine")
+    assert model_path("./pocket") == Path("pocket")

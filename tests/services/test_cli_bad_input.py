@@ -1,0 +1,359 @@
+"""Every bad input gets one line that names it and the remedy, exit 2, and leaves no file."""
+
+import json
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tests.services.conftest import noise, picture, write_wav
+from tests.support.viva import run_viva
+
+pytestmark = pytest.mark.cli
+
+
+def missing(folder: Path) -> Path:
+    return folder / "absent.bin"
+
+
+def empty(folder: Path) -> Path:
+    path = folder / "empty.bin"
+    path.touch()
+    return path
+
+
+def prose(folder: Path) -> Path:
+    path = folder / "prose.txt"
+    path.write_text("Once upon a time. " * 200)
+    return path
+
+
+def a_folder(folder: Path) -> Path:
+    path = folder / "inner"
+    path.mkdir()
+    return path
+
+
+def truncated_wav(folder: Path) -> Path:
+    path = write_wav(folder / "cut.wav", noise(2.0))
+    os.truncate(path, path.stat().st_size // 2)
+    return path
+
+
+def zero_length_wav(folder: Path) -> Path:
+    return write_wav(folder / "none.wav", np.zeros(0))
+
+
+def ten_hours(folder: Path) -> Path:
+    """A sparse file: 8 kHz, 8 bit, 36000 s."""
+    path, num_bytes = folder / "long.wav", 36000 * 8000
+    header = b"RIFF" + struct.pack("<I", 36 + num_bytes) + b"WAVEfmt "
+    header += struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
+    path.write_bytes(header + b"data" + struct.pack("<I", num_bytes))
+    os.truncate(path, 44 + num_bytes)
+    return path
+
+
+def nan_wav(folder: Path) -> Path:
+    """32-bit float, two seconds of sound, then NaN: found only while rendering."""
+    samples_T = np.concatenate([noise(2.0), np.full(16000, np.nan)]).astype("<f4")
+    data = samples_T.tobytes()
+    header = b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt "
+    header += struct.pack("<IHHIIHH", 16, 3, 1, 16000, 64000, 4, 32)
+    path = folder / "nan.wav"
+    path.write_bytes(header + b"data" + struct.pack("<I", len(data)) + data)
+    return path
+
+
+def all_nan_wav(folder: Path) -> Path:
+    path = nan_wav(folder)
+    data = bytearray(path.read_bytes())
+    data[44:] = np.full((len(data) - 44) // 4, np.nan, "<f4").tobytes()
+    path.write_bytes(bytes(data))
+    return path
+
+
+def silent_film(folder: Path) -> Path:
+    """A picture where sound is wanted."""
+    path = folder / "picture.png"
+    picture().save(path)
+    return path
+
+
+AUDIO = [
+    missing,
+    empty,
+    prose,
+    a_folder,
+    truncated_wav,
+    zero_length_wav,
+    ten_hours,
+    nan_wav,
+    all_nan_wav,
+    silent_film,
+]
+
+
+def truncated_png(folder: Path) -> Path:
+    path = folder / "cut.png"
+    picture(256, 256).save(path)
+    os.truncate(path, 2000)
+    return path
+
+
+def corrupt_jpeg(folder: Path) -> Path:
+    path = folder / "broken.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)) * 8)
+    return path
+
+
+def huge_png(folder: Path) -> Path:
+    """A header that promises 60000 x 60000 pixels."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    path = folder / "huge.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\x00" * 64)
+    return path
+
+
+def tiny_png(folder: Path) -> Path:
+    path = folder / "tiny.png"
+    picture(8, 8).save(path)
+    return path
+
+
+def animated_webp(folder: Path) -> Path:
+    path = folder / "moving.webp"
+    first, second = picture(), Image.new("RGB", (96, 96))
+    first.save(path, save_all=True, append_images=[second], duration=100)
+    return path
+
+
+def animated_gif(folder: Path) -> Path:
+    path = folder / "moving.gif"
+    picture().save(path, save_all=True, append_images=[Image.new("RGB", (96, 96))])
+    return path
+
+
+IMAGES = [
+    missing,
+    empty,
+    prose,
+    a_folder,
+    truncated_png,
+    corrupt_jpeg,
+    huge_png,
+    tiny_png,
+    animated_webp,
+    animated_gif,
+]
+
+
+@pytest.fixture
+def refuse(tmp_path, tiny_model, portrait, speech, monkeypatch, capfd) -> Callable[..., str]:
+    """Render with one thing wrong; return the line that says so."""
+
+    def run(**wrong: object) -> str:
+        out_folder = tmp_path / "out"
+        out_folder.mkdir(exist_ok=True)
+        options = {
+            "portrait": portrait,
+            "audio": speech,
+            "out": out_folder / "video.mp4",
+            "model": tiny_model,
+            "crop": "center",
+        } | wrong
+        arguments = ["render"]
+        for name, value in options.items():
+            if value is not None:
+                arguments += [f"--{name.replace('_', '-')}", str(value)]
+        outcome = run_viva(arguments, monkeypatch, capfd)
+        assert outcome.status == 2, outcome
+        assert outcome.stdout == ""
+        lines = outcome.stderr.splitlines()
+        assert len(lines) == 1, outcome.stderr
+        assert lines[0].startswith("viva: ")
+        assert "Traceback" not in outcome.stderr
+        assert list(out_folder.iterdir()) == []
+        return lines[0]
+
+    return run
+
+
+@pytest.mark.parametrize("make", AUDIO)
+def test_audio(refuse, tmp_path, make):
+    path = make(tmp_path)
+    line = refuse(audio=path)
+    assert path.name in line
+    assert ":" in line.split(path.name, 1)[1], "no remedy"
+
+
+@pytest.mark.parametrize("make", IMAGES)
+def test_image(refuse, tmp_path, make):
+    path = make(tmp_path)
+    line = refuse(portrait=path)
+    assert path.name in line
+    assert ":" in line.split(path.name, 1)[1], "no remedy"
+
+
+def test_ten_hours_names_the_option_that_helps(refuse, tmp_path):
+    assert "--max-seconds" in refuse(audio=ten_hours(tmp_path))
+
+
+@pytest.mark.parametrize("wanted", ["portrait", "audio", "out"])
+def test_missing_option(refuse, wanted):
+    assert f"--{wanted} is missing" in refuse(**{wanted: None})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("size", "63x64"),
+        ("size", "large"),
+        ("size", "100x100"),  # even, but no whole number of this model's patches
+        ("fps", "0"),
+        ("fps", "a lot"),
+        ("crop", "left"),
+        ("crop", "0,0,500,500"),
+        ("seed", "-1"),
+        ("max_seconds", "0"),
+        ("model", "no-such-model"),
+        ("model", "/nowhere/at/all"),
+        ("plan", "no-such-plan"),
+        ("plan", "/nowhere/plan.yaml"),
+    ],
+)
+def test_option(refuse, option, value):
+    line = refuse(**{option: value})
+    assert value in line
+
+
+def test_unknown_names_list_what_there_is(refuse):
+    assert "live-avatar, pocket, pocket-4step" in refuse(plan="no-such-plan")
+
+
+def test_plan_that_is_no_plan(refuse, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: bad\nstages: []\n")
+    assert "bad.yaml" in refuse(plan=path)
+
+
+@pytest.mark.parametrize("suffix", [".mov", "", ".wav"])
+def test_output_of_another_kind(refuse, tmp_path, suffix):
+    assert ".mp4" in refuse(out=tmp_path / "out" / f"video{suffix}")
+
+
+def test_output_folder_that_does_not_exist(refuse, tmp_path):
+    line = refuse(out=tmp_path / "out" / "deeper" / "video.mp4")
+    assert "deeper" in line
+    assert "create it" in line
+
+
+def test_output_below_a_file(refuse, tmp_path):
+    (tmp_path / "plain").touch()
+    assert "plain" in refuse(out=tmp_path / "plain" / "video.mp4")
+
+
+def test_output_that_is_a_folder(refuse, tmp_path):
+    (tmp_path / "video.mp4").mkdir()
+    assert "is a folder" in refuse(out=tmp_path / "video.mp4")
+
+
+def test_output_where_nobody_may_write(refuse):
+    assert "/proc/video.mp4" in refuse(out="/proc/video.mp4")
+
+
+def test_output_that_exists_is_left_as_it_is(refuse, tmp_path):
+    path = tmp_path / "kept.mp4"
+    path.write_bytes(b"precious")
+    assert "--overwrite" in refuse(out=path)
+    assert path.read_bytes() == b"precious"
+
+
+@pytest.fixture
+def copied_model(tmp_path, tiny_model) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def test_weights_of_another_shape(refuse, copied_model):
+    path = copied_model / "dit.safetensors"
+    weights = load_file(path)
+    weights["head.head.weight"] = torch.zeros(3, 3)
+    save_file(weights, path)
+    line = refuse(model=copied_model)
+    assert "dit.safetensors" in line
+    assert "head.head.weight" in line
+
+
+def test_weights_that_lack_a_tensor_or_bring_one_too_many(refuse, copied_model):
+    path = copied_model / "speech.safetensors"
+    weights = load_file(path)
+    weights["surplus"] = weights.pop("stem.bias")
+    save_file(weights, path)
+    line = refuse(model=copied_model)
+    assert "stem.bias" in line
+    assert "surplus" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"text", b"\xff" * 64])
+def test_weights_that_are_no_weights(refuse, copied_model, content):
+    (copied_model / "codec.safetensors").write_bytes(content)
+    assert "codec.safetensors" in refuse(model=copied_model)
+
+
+def test_weights_that_are_missing(refuse, copied_model):
+    (copied_model / "codec.safetensors").unlink()
+    assert "codec.safetensors" in refuse(model=copied_model)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"colour": 1}, "colour"),
+        ({"fps": 25.5}, "fps"),
+        ({"fps": 0}, "fps"),
+        ({"native_size": [64]}, "native_size"),
+        ({"prediction": "noise"}, "prediction"),
+        ({"dit": {"dim": 8}}, "ffn_dim"),
+        ({"codec": {"kind": "jpeg"}}, "jpeg"),
+        ({"speech": {"kind": "mel", "ears": 2}}, "ears"),
+        ({"name": "../up"}, "name"),
+        ({"dit": None}, "dit"),
+    ],
+)
+def test_config_with_a_wrong_field(refuse, copied_model, change, names):
+    path = copied_model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    line = refuse(model=copied_model)
+    assert "config.json" in line
+    assert names in line
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00"])
+def test_config_that_is_none(refuse, copied_model, text):
+    (copied_model / "config.json").write_text(text)
+    assert "config.json" in refuse(model=copied_model)
+
+
+@pytest.mark.parametrize("arguments", [["render", "--frames", "3"], ["fly"], ["render", "--seed"]])
+def test_words_that_are_no_options(arguments, monkeypatch, capfd):
+    outcome = run_viva(arguments, monkeypatch, capfd)
+    assert outcome.status == 2
+    assert len(outcome.stderr.splitlines()) == 1
+    assert "--help" in outcome.stderr
+
+
+def test_model_info_of_what_is_no_model(tmp_path, monkeypatch, capfd):
+    outcome = run_viva(["model", "info", str(tmp_path)], monkeypatch, capfd)
+    assert outcome.status == 2
+    assert len(outcome.stderr.splitlines()) == 1
+
+
