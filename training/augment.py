@@ -117,9 +117,10 @@ def limit_band(samples_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def add_noise(samples_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Add white to brown noise at 0 to 40 dB below speech, now and then swelling like chatter."""
     slope = float(rng.uniform(0.0, 1.0))  # 0 white, 0.5 pink, 1 brown
-    spectrum = np.fft.rfft(rng.standard_normal(len(samples_T)))
-    shape_F = np.maximum(np.fft.rfftfreq(len(samples_T), 1.0 / SAMPLE_RATE), 30.0) ** -slope
-    noise_T = np.fft.irfft(spectrum * shape_F, len(samples_T))
+    num_drawn = _transform_length(len(samples_T))
+    spectrum_F = np.fft.rfft(rng.standard_normal(num_drawn, np.float32))
+    shape_F = np.maximum(np.fft.rfftfreq(num_drawn, 1.0 / SAMPLE_RATE), 30.0) ** -slope
+    noise_T = np.fft.irfft(spectrum_F * shape_F, num_drawn)[: len(samples_T)]
     if rng.random() < 0.4:
         noise_T = noise_T * _swell(len(samples_T), rng)
     snr_db = float(rng.triangular(0.0, 20.0, 40.0))
@@ -165,14 +166,21 @@ def _level(samples_T: np.ndarray) -> float:
 
 def _filter(samples_T: np.ndarray, knots_hz: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
     """Apply a gain curve, given at ascending frequencies, without delay."""
-    num_padded = len(samples_T) + 1024
+    num_padded = _transform_length(len(samples_T) + 1024)
     frequency_F = np.maximum(np.fft.rfftfreq(num_padded, 1.0 / SAMPLE_RATE), 1.0)
     gain_db_F = np.interp(np.log(frequency_F), np.log(knots_hz), gains_db)
-    spectrum_F = np.fft.rfft(samples_T, num_padded) * 10.0 ** (gain_db_F / 20.0)
+    gain_F = (10.0 ** (gain_db_F / 20.0)).astype(np.float32)
+    spectrum_F = np.fft.rfft(samples_T, num_padded) * gain_F
     return np.fft.irfft(spectrum_F, num_padded)[: len(samples_T)].astype(np.float32)
 
 
+def _transform_length(num_samples: int) -> int:
+    """The next 2^n, 3 * 2^n or 5 * 2^n: lengths with large prime factors transform slowly."""
+    return min(factor << ((num_samples - 1) // factor).bit_length() for factor in (1, 3, 5))
+
+
 def _convolve(samples_T: np.ndarray, kernel_T: np.ndarray) -> np.ndarray:
-    num_padded = len(samples_T) + len(kernel_T)
-    spectrum_F = np.fft.rfft(samples_T, num_padded) * np.fft.rfft(kernel_T, num_padded)
+    num_padded = _transform_length(len(samples_T) + len(kernel_T))
+    kernel_F = np.fft.rfft(kernel_T.astype(np.float32), num_padded)
+    spectrum_F = np.fft.rfft(samples_T, num_padded) * kernel_F
     return np.fft.irfft(spectrum_F, num_padded)[: len(samples_T)].astype(np.float32)

@@ -122,7 +122,7 @@ class _Library:
         status = self._lib.espeak_Synth(
             data, ctypes.c_size_t(len(data)), 0, 1, 0, _CHARS_UTF8, None, None
         )
-        if status != 0 or not self._pcm:
+        if status != 0 or not any(name.strip("_:") for _, name in self._events):
             raise SpeechError(f"text {text[:40]!r}: espeak-ng made no sound; give it words to say")
         return np.frombuffer(bytes(self._pcm), dtype=np.int16), list(self._events)
 

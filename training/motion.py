@@ -1,7 +1,9 @@
 """What a head does while it talks: sways, nods, blinks and glances, frame by frame.
 
-T is video frames. Angles are radians: yaw and gaze are positive to the viewer's right, pitch and
-gaze upward, roll clockwise as the viewer sees it; shifts are centimetres (right, up, forward).
+T is video frames. Poses are those of `video.head_pose`, turning about y, x and z (right-handed, y
+up, z to the viewer), in radians: positive yaw turns to the viewer's right, positive pitch looks
+down, positive roll leans counter-clockwise as the viewer sees it; shifts are centimetres (right,
+up, forward). A gaze is (right, up) for the viewer, in radians.
 """
 
 import numpy as np
@@ -73,7 +75,7 @@ def nods(
 ) -> np.ndarray:
     """Small downward nods, radians of pitch, on about half of the stressed moments: [T]."""
     nodded_s = stresses_s[rng.random(len(stresses_s)) < 0.5]
-    heights = -np.deg2rad(rng.uniform(0.8, 3.0, len(nodded_s)))
+    heights = np.deg2rad(rng.uniform(0.8, 3.0, len(nodded_s)))
     return bumps(num_frames, fps, nodded_s, heights, _NOD_S)
 
 
@@ -95,7 +97,8 @@ def blinks(num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
     time_s = np.arange(num_frames) / fps
     closed_T = np.zeros(num_frames)
     onset_s = float(rng.uniform(0.0, mean_s))
-    while onset_s < num_frames / fps:
+    # A blink that the end would cut before the lids met is not begun.
+    while onset_s + _CLOSING_S[1] + 1.0 / fps < num_frames / fps:
         closing_s, opening_s = rng.uniform(*_CLOSING_S), rng.uniform(*_OPENING_S)
         # Never shorter than a frame, or the sampled lids might not meet.
         closed_s = max(float(rng.uniform(*_CLOSED_S)), 1.001 / fps)
@@ -125,5 +128,6 @@ def glances(
     # Repeated edges keep the smoothing from pulling both ends to zero.
     padded_2T = np.pad(target_T2, ((4, 4), (0, 0)), mode="edge").T
     smooth_T2 = gaussian(padded_2T, max(_SACCADE_S * fps, 0.4))[:, 4:-4].T
-    gaze_T2: np.ndarray = smooth_T2 - 0.8 * pose_T6[:, :2]
+    # A positive pitch turns the head down, and so the resting eyes up.
+    gaze_T2: np.ndarray = smooth_T2 + 0.8 * pose_T6[:, :2] * (-1.0, 1.0)
     return gaze_T2

@@ -46,7 +46,8 @@ class Performance:
         visemes_TV: float32 [T, 6], the visemes at the video's rate.
         blink_T: float32 [T], 1 where the lids are closed.
         gaze_T2: float32 [T, 2] radians relative to the head (viewer's right, up).
-        pose_T6: float32 [T, 6] (yaw, pitch, roll in radians; tx, ty, tz in cm) around zero.
+        pose_T6: float32 [T, 6] (yaw, pitch, roll in radians; tx, ty, tz in cm) around zero,
+            with the signs of `training.motion`.
     """
 
     expression_TE: np.ndarray

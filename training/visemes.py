@@ -185,8 +185,8 @@ def viseme_track(
 
 def _parts(phonemes: Sequence[tuple[float, str]], duration_s: float) -> list[_Part]:
     parts: list[_Part] = []
-    ends = [onset for onset, _ in phonemes[1:]] + [duration_s]
-    for (onset, mnemonic), end in zip(phonemes, ends, strict=True):
+    ends = [*(onset for onset, _ in phonemes[1:]), duration_s]
+    for (onset, mnemonic), end in zip(phonemes, ends, strict=False):
         spoken = letters(mnemonic)
         if spoken == ["_"] and end - onset < _PAUSE_MIN_S:
             continue
@@ -214,7 +214,8 @@ def _bridge(row_T: np.ndarray) -> np.ndarray:
     if not known_T.any():
         return np.zeros_like(row_T)
     index_T = np.arange(len(row_T))
-    return np.interp(index_T, index_T[known_T], row_T[known_T])
+    bridged: np.ndarray = np.interp(index_T, index_T[known_T], row_T[known_T])
+    return bridged
 
 
 def _contact(parts: list[_Part], strengths: dict[str, float], times_T: np.ndarray) -> np.ndarray:
