@@ -108,7 +108,7 @@ def evaluate(
     generator = torch.Generator().manual_seed(7)
     with torch.inference_mode():
         truth = clips.latents(torch.arange(len(clips)))
-        reference = codec.identity(clips.coarse_NCHW.float())[:, :, None]
+        reference = codec.identity(clips.portraits(torch.arange(len(clips))))[:, :, None]
         cond = prior(clips.audio_NCT, reference, prior.initial_past(len(clips), clips.audio_NCT))
         noise = torch.randn(truth.shape, generator=generator)
         made = sample(dit, (1.0, 0.9, 0.75, 0.5), noise, clips.audio_NCT, reference, cond)
@@ -157,7 +157,7 @@ def main() -> None:
         pick = torch.randint(len(clips), (args.batch,), generator=generator)
         audio, clean = clips.audio_NCT[pick], clips.latents(pick)
         with torch.no_grad():
-            reference = codec.identity(clips.coarse_NCHW[pick].float())[:, :, None]
+            reference = codec.identity(clips.portraits(pick))[:, :, None]
             cond = prior(audio, reference, prior.initial_past(len(pick), audio))
         sigma = draw_sigma(len(pick), generator)
         mix = sigma[:, None, None, None, None]

@@ -1,7 +1,7 @@
 """Turn rendered clips into what the prior and the network learn from, once, in memory.
 
-The codec and the speech encoder are frozen by then: a clip becomes 12 latents, 48 frames of
-speech features and the portrait's coarse features. `python -m training.latents` writes them.
+The codec's linear core and the speech encoder are frozen by then: a clip becomes 12 latents, 48
+frames of speech features and the portrait at 128x128. `python -m training.latents` writes them.
 
 Shape legend: N = clips, K = facial channels, L = latent frames, G = grid side, C = audio channels,
 T = video frames, 6 = head pose.
@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from audio.features import log_mel
 from audio.mel_encoder import MelEncoderConfig, MelEncoderNet
@@ -37,7 +38,7 @@ class LatentClips:
     local_NKLGG: torch.Tensor
     pose_NT6: torch.Tensor
     audio_NCT: torch.Tensor
-    coarse_NCHW: torch.Tensor
+    image_N3HW: torch.Tensor
     blink_NT: torch.Tensor
     openness_NT: torch.Tensor
     ref_openness_N: torch.Tensor
@@ -52,6 +53,10 @@ class LatentClips:
         grid = self.local_NKLGG.shape[-1]
         pose = pose_to_latents(self.pose_NT6[index], grid)
         return torch.cat((pose, self.local_NKLGG[index].float()), dim=1)
+
+    def portraits(self, index: torch.Tensor) -> torch.Tensor:
+        """Return portraits [B, 3, 128, 128] in [-1, 1] of the chosen clips."""
+        return self.image_N3HW[index].float() / 127.5 - 1.0
 
     def save(self, path: Path) -> None:
         """Write all tensors to one safetensors file."""
@@ -80,14 +85,14 @@ def speech_features(net: MelEncoderNet, samples_NT: torch.Tensor, num_frames: in
 def convert(shard: Arrays, codec: MotionCodec, speech: MelEncoderNet) -> LatentClips:
     """Convert one shard; every clip is followed by its mirrored twin."""
     field = motion_fields(shard)
-    image = torch.from_numpy(shard["ref_rgb"]).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    image = F.avg_pool2d(torch.from_numpy(shard["ref_rgb"]).permute(0, 3, 1, 2).float(), 2)
     sound = torch.from_numpy(shard["samples"].astype(np.float32) / 32768.0)
     pose = settle(torch.from_numpy(shard["pose"].astype(np.float32)))
     mirrored_pose = pose * pose.new_tensor([-1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
     audio = speech_features(speech, sound, pose.shape[1])
     twins = {
         "local_NKLGG": (codec.motion.encode(field), codec.motion.encode(mirror_fields(field))),
-        "coarse_NCHW": tuple(codec.portrait(x).coarse_BCHW for x in (image, image.flip(-1))),
+        "image_N3HW": (image, image.flip(-1)),
         "pose_NT6": (pose, mirrored_pose),
     }
     same = {
@@ -100,7 +105,7 @@ def convert(shard: Arrays, codec: MotionCodec, speech: MelEncoderNet) -> LatentC
     tensors = {name: torch.cat(pair) for name, pair in twins.items()}
     tensors |= {name: torch.cat((value, value)) for name, value in same.items()}
     tensors["local_NKLGG"] = tensors["local_NKLGG"].half()
-    tensors["coarse_NCHW"] = tensors["coarse_NCHW"].half()
+    tensors["image_N3HW"] = tensors["image_N3HW"].round().to(torch.uint8)
     return LatentClips(**tensors)
 
 

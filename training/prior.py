@@ -1,6 +1,6 @@
 """Train the prior from speech to facial motion: `python -m training.prior --latents FILE --run DIR`.
 
-Also trains the codec's identity head, the portrait's latent frame, since the prior is the first to
+Also trains the codec's identity encoder, the portrait's latent frame, since the prior is the first to
 need it: how far a mouth must move to close depends on how open the portrait holds it.
 
 Shape legend: B = clips, K = facial channels, L = latent frames, G = grid side.
@@ -9,10 +9,12 @@ Shape legend: B = clips, K = facial channels, L = latent frames, G = grid side.
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from training.codec import recolour
 from training.latents import LatentClips
 from training.loop import Trainer, export, run_until
 from video.head_pose import POSE_CHANNELS
@@ -34,7 +36,7 @@ def channel_weight(codec: MotionCodec) -> torch.Tensor:
 
 def blink_mask(blink_BT: torch.Tensor, grid: int) -> torch.Tensor:
     """Return [B, 1, L, G, G] with zero where a blink, which sound does not tell, moves the eyes."""
-    blinking_BL = blink_BT.unflatten(1, (-1, 4)).amax(dim=2) > BLINK_SHUT
+    blinking_BL = blink_BT.reshape(len(blink_BT), -1, 4).amax(dim=2) > BLINK_SHUT
     mask = torch.ones(*blinking_BL.shape, grid, grid)
     mask[:, :, EYE_ROWS] = (~blinking_BL).float()[:, :, None, None]
     return mask[:, None]
@@ -52,9 +54,10 @@ def prior_loss(
 def opening_probe(clips: LatentClips) -> torch.Tensor:
     """Fit a linear reading of mouth opening (px, 4 per latent) from true latents: [D + 1, 4]."""
     inputs = probe_inputs(clips.local_NKLGG.float(), clips.ref_openness_N)
-    target = clips.openness_NT.unflatten(1, (-1, 4)).flatten(0, 1)
+    target = clips.openness_NT.reshape(-1, 4)
     gram = inputs.T @ inputs + 1e-1 * torch.eye(inputs.shape[1])
-    return torch.linalg.solve(gram, inputs.T @ target)
+    solution: torch.Tensor = torch.linalg.solve(gram, inputs.T @ target)
+    return solution
 
 
 def probe_inputs(local_NKLGG: torch.Tensor, ref_openness_N: torch.Tensor) -> torch.Tensor:
@@ -81,7 +84,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return opening figures of the prior on held-out clips, with their own and with other sound."""
     with torch.inference_mode():
-        reference = codec.identity(clips.coarse_NCHW.float())[:, :, None]
+        reference = codec.identity(clips.portraits(torch.arange(len(clips))))[:, :, None]
         results = {}
         for name, audio in (("own", clips.audio_NCT), ("other", clips.audio_NCT.roll(1, 0))):
             past = prior.initial_past(len(clips), audio)
@@ -120,11 +123,13 @@ def main() -> None:
     )
     clips = LatentClips.load(args.latents)
     weight = channel_weight(codec)
+    rng = np.random.default_rng(args.seed + trainer.step)
     draw = torch.Generator().manual_seed(args.seed + trainer.step)
     for _ in run_until(trainer, args.minutes):
         pick = torch.randint(len(clips), (args.batch,), generator=draw)
         truth = clips.local_NKLGG[pick].float()
-        reference = codec.identity(clips.coarse_NCHW[pick].float())[:, :, None]
+        portraits = recolour(clips.portraits(pick)[:, None], rng)[:, 0]
+        reference = codec.identity(portraits)[:, :, None]
         audio = clips.audio_NCT[pick]
         past = prior.initial_past(len(pick), audio)
         predicted = prior(audio, reference, past)[:, POSE_CHANNELS:]

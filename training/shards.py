@@ -47,7 +47,8 @@ def motion_fields(shard: Arrays) -> torch.Tensor:
 def fields_of(flow_NT2SS: torch.Tensor, hidden_NTSS: torch.Tensor) -> torch.Tensor:
     """Join flow and hidden share of T frames into fields [N, T/4, 4, 3, S, S]."""
     joined = torch.cat((flow_NT2SS, hidden_NTSS[:, :, None]), dim=2)
-    return joined.unflatten(1, (-1, 4))
+    clips, frames = joined.shape[:2]
+    return joined.reshape(clips, frames // 4, 4, *joined.shape[2:])
 
 
 def mirror_fields(field: torch.Tensor) -> torch.Tensor:

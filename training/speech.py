@@ -18,14 +18,23 @@ from torch import nn
 from audio.features import log_mel
 from audio.mel_encoder import VISEME_NAMES, MelEncoderConfig, MelEncoderNet
 from training.augment import augment
-from training.corpus import read_corpus
+from training.corpus import read_shard
 from training.loop import Trainer, export, run_until
 
 SAMPLES = 48000  # three seconds at 16 kHz
 FRAMES = 300
+AUGMENTED_SHARE = 0.6
 VISEME_WEIGHT = (1.0, 1.0, 1.0, 1.5, 2.0, 0.7)
 
 Utterance = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def read_corpus(folder: Path) -> list[Utterance]:
+    """Return all utterances of a folder of shards; an empty one raises ValueError."""
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        raise ValueError(f"{folder}: no shards; make some with python -m training.corpus")
+    return [utterance for path in paths for utterance in read_shard(path)]
 
 
 def excerpt(utterance: Utterance, rng: np.random.Generator, changed: bool) -> Utterance:
@@ -37,7 +46,7 @@ def excerpt(utterance: Utterance, rng: np.random.Generator, changed: bool) -> Ut
     last = max(1, visemes_VT.shape[1] - 2 * FRAMES + 100)
     start = int(rng.integers(0, last)) if changed else 0
     sound = samples_T[start * 160 : start * 160 + SAMPLES]
-    if changed:
+    if changed and rng.random() < AUGMENTED_SHARE:
         sound = augment(sound.astype(np.float32), rng)
     return sound.astype(np.float32), visemes_VT[:, start : start + FRAMES].astype(np.float32)
 
@@ -84,7 +93,7 @@ def evaluate(net: MelEncoderNet, utterances: list[Utterance]) -> dict[str, float
 def stream(folder: Path, seed: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield batches for ever."""
     rng = np.random.default_rng(seed)
-    utterances = list(read_corpus(folder))
+    utterances = read_corpus(folder)
     while True:
         yield batch_of(utterances, rng, size)
 
@@ -116,7 +125,7 @@ def main() -> None:
         trainer.update(loss, {"loss": float(loss.detach())})
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:
-        figures = evaluate(net, list(read_corpus(args.held_out)))
+        figures = evaluate(net, read_corpus(args.held_out))
         (args.run / "held_out.txt").write_text(f"step {trainer.step}: {figures}\n")
     if args.out is not None:
         export(trainer.averaged(), "speech.", args.out)

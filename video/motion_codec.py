@@ -32,6 +32,7 @@ from video.motion_nets import (
     EYES_BOX,
     MOUTH_BOX,
     FieldRefiner,
+    IdentityEncoder,
     PortraitEncoder,
     PortraitFeatures,
     RegionPainter,
@@ -105,11 +106,7 @@ class MotionCodec(nn.Module):
             frames_per_latent=config.frames_per_latent,
         )
         self.portrait = PortraitEncoder(config.portrait_channels)
-        self.identity = nn.Sequential(
-            nn.Conv2d(config.portrait_channels * 2, 64, 4, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(64, self.latent_channels, 3, padding=1),
-        )
+        self.identity = IdentityEncoder(self.latent_channels)
         self.refiner = FieldRefiner(
             config.portrait_channels, config.refiner_channels, config.frame_features
         )
@@ -135,13 +132,8 @@ class MotionCodec(nn.Module):
 
         `image_BCHW` is in [-1, 1] at any square-ish size; it is read at 256x256.
         """
-        features = self.portrait(resize_antialiased(image_BCHW))
-        return self.identity_latents(features)
-
-    def identity_latents(self, features: PortraitFeatures) -> torch.Tensor:
-        """Return the latent frame [B, C, 1, G, G] that describes a portrait already read."""
-        latents: torch.Tensor = self.identity(features.coarse_BCHW)
-        return latents[:, :, None]
+        latent: torch.Tensor = self.identity(resize_antialiased(image_BCHW))
+        return latent[:, :, None]
 
     def start(self, image_BCHW: torch.Tensor) -> MotionDecoderState:
         """Begin a session with a portrait in [-1, 1]; frames will have its size."""

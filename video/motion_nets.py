@@ -30,19 +30,18 @@ class ResidualConv(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Return x plus its correction."""
-        return x_BCHW + self.conv2(F.silu(self.conv1(F.silu(x_BCHW))))
+        correction: torch.Tensor = self.conv2(F.silu(self.conv1(F.silu(x_BCHW))))
+        return x_BCHW + correction
 
 
 @dataclass(frozen=True, slots=True)
 class PortraitFeatures:
     """What is read from a portrait once a session.
 
-    `map_BCHW` are features at a quarter of the canonical size (64x64), `coarse_BCHW` at 16x16;
-    `depth_B1HW` (cm towards the camera from the neck's base) and `headness_B1HW` (0..1) at 64x64.
+    `map_BCHW` are features at a quarter of the canonical size (64x64); `depth_B1HW` (cm towards the camera from the neck's base) and `headness_B1HW` (0..1) at 64x64.
     """
 
     map_BCHW: torch.Tensor
-    coarse_BCHW: torch.Tensor
     depth_B1HW: torch.Tensor
     headness_B1HW: torch.Tensor
 
@@ -77,10 +76,37 @@ class PortraitEncoder(nn.Module):
         geometry = self.geometry(F.silu(features))
         return PortraitFeatures(
             map_BCHW=features,
-            coarse_BCHW=coarse,
             depth_B1HW=geometry[:, :1] * 5.0 + 5.0,
             headness_B1HW=torch.sigmoid(geometry[:, 1:]),
         )
+
+
+class IdentityEncoder(nn.Module):
+    """Describe a portrait [B, 3, 256, 256] by one latent frame [B, channels, 8, 8].
+
+    The speech-to-video network and the prior see the person through it: how open the mouth is held,
+    where eyes and lips are. It is apart from `PortraitEncoder`, so that the codec's decoder and
+    the networks that make latents can be trained side by side.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """`channels` is that of a latent."""
+        super().__init__()
+        widths = (3, 16, 32, 64, 64)
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), ResidualConv(b), nn.SiLU())
+                for a, b in zip(widths[:-1], widths[1:], strict=True)
+            ),
+            nn.Conv2d(widths[-1], channels, 3, padding=1),
+        )
+
+    def forward(self, image_B3HW: torch.Tensor) -> torch.Tensor:
+        """Return the latent frame; the portrait is read at 128x128."""
+        small = F.avg_pool2d(image_B3HW, image_B3HW.shape[-1] // 128)
+        small = F.avg_pool2d(image_B3HW, image_B3HW.shape[-1] // 128)
+        latent: torch.Tensor = self.layers(small)
+        return latent
 
 
 class FieldRefiner(nn.Module):

@@ -55,7 +55,8 @@ class ModulatedBlock(nn.Module):
         """Return x plus what the sound adds."""
         scale, shift = self.drive(audio_NH)[..., None, None].chunk(2, dim=1)
         hidden = F.silu(self.mix(x_NHGG) * (1.0 + scale) + shift)
-        return x_NHGG + self.out(hidden)
+        added: torch.Tensor = self.out(hidden)
+        return x_NHGG + added
 
 
 class MotionPrior(nn.Module):

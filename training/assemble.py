@@ -1,0 +1,49 @@
+"""Put trained parts together as a model folder: `python -m training.assemble --parts DIR --out DIR`.
+
+Writes `config.json` from the training code's own configurations, so that the folder describes
+exactly the networks that were trained, and copies the weights beside it.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from audio.mel_encoder import MelEncoderConfig
+from training.base import POCKET_DIT
+from video.motion_codec import MotionCodecConfig
+from video.prior import MotionPriorConfig
+
+PARTS = ("codec", "dit", "prior", "speech")
+
+
+def pocket_config() -> dict[str, object]:
+    """Return the pocket model's config.json as a dictionary."""
+    return {
+        "name": "pocket",
+        "fps": 25,
+        "native_size": [256, 256],
+        "prediction": "residual",
+        "plan": "pocket",
+        "dit": asdict(POCKET_DIT),
+        "codec": {"kind": "motion"} | asdict(MotionCodecConfig()),
+        "speech": {"kind": "mel"} | asdict(MelEncoderConfig()),
+        "prior": asdict(MotionPriorConfig()),
+    }
+
+
+def main() -> None:
+    """Write the folder; parts that are missing raise FileNotFoundError by name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "config.json").write_text(json.dumps(pocket_config(), indent=2) + "\n")
+    for part in PARTS:
+        shutil.copyfile(args.parts / f"{part}.safetensors", args.out / f"{part}.safetensors")
+
+
+if __name__ == "__main__":
+    main()
