@@ -151,10 +151,13 @@ def mouth(visemes_TV: np.ndarray, temper: Temper, fps: float) -> dict[str, np.nd
     # The tongue's consonants show in the jaw even where vowels are closed.
     teeth_T = 0.10 * wide_T * parted_T + 0.06 * visemes_VT[TONGUE] * parted_T
     left, right = 1.0 + temper.lopsided, 1.0 - temper.lopsided
+    funnel_T = (1.1 - 0.7 * temper.lips) * 0.55 * round_T * parted_T
+    # A funnel parts the lips by itself: of a narrow one (u, w) up to two thirds are taken back.
+    narrow_T = 0.25 * funnel_T * (1.0 - visemes_VT[OPEN])
     weights = {
         "jawOpen": jaw_T,
-        "mouthClose": _CLOSE_PER_JAW * (jaw_T - lips_T),
-        "mouthFunnel": (1.1 - 0.7 * temper.lips) * 0.55 * round_T * parted_T,
+        "mouthClose": _CLOSE_PER_JAW * (jaw_T - lips_T) + narrow_T,
+        "mouthFunnel": funnel_T,
         "mouthPucker": (0.5 + 0.7 * temper.lips) * 0.75 * round_T,
         "mouthRollLower": 0.18 * press_T + 0.65 * tuck_T,
         "mouthRollUpper": 0.12 * press_T,
