@@ -73,7 +73,7 @@ class Head:
         return np.concatenate([head, self._hair_attributes(self.hair)]).astype(np.float32)
 
     def triangles(self) -> dict[str, Ints]:
-        """Vertex indices of every draw call."""
+        """Vertex indices of every draw call; `closed` is all of the head that is not hair."""
         kinds, faces = self._kit.triangle_materials, self._kit.triangles_F3
         groups = {
             "skin": faces[kinds == 1],
@@ -81,10 +81,10 @@ class Head:
             "eyes": faces[kinds == 6],
             "lashes": faces[kinds == 9],
         }
+        groups["closed"] = np.concatenate([groups[name] for name in ("skin", "interior", "eyes")])
         if self.hair is not None:
             groups["hair"] = self.hair.triangles_F3 + len(self.neutral_V3)
-        solid = [groups[name] for name in ("skin", "interior", "eyes", "hair") if name in groups]
-        return {**groups, "solid": np.concatenate(solid)}
+        return groups
 
     def _place_hair(self, plain_V3: Array) -> Array:
         if self.hair is None:
