@@ -135,7 +135,7 @@ def test_session_of_live_avatar(golden_set: GoldenSet, prime: str) -> None:
 
 
 @pytest.mark.stream
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(cuts=st.sets(st.integers(1, 6)), seed=st.integers(0, 3))
 def test_decode_cut_anywhere_is_the_whole_decode(cuts: set[int], seed: int) -> None:
     vae = tiny_vae()
