@@ -1,8 +1,9 @@
 """A model folder as the parts a generator needs.
 
 A folder holds `config.json` (`ModelConfig`), `dit.safetensors`, `codec.safetensors`,
-`speech.safetensors`, for a model with a prior `prior.safetensors`, for a network with text
-`context.safetensors` (the encoded prompt, one tensor `context_SD`), and `CARD.md`.
+`speech.safetensors` (or the folder `speech/` of a published wav2vec2), for a model with a prior
+`prior.safetensors`, for a network with text `context.safetensors` (the encoded prompt, one tensor
+`context_SD`), and `CARD.md`.
 
 Shape legend: B = batch (1), C = channels, T = frames, H, W = rows and columns, S = text tokens,
 D = their width.
@@ -19,6 +20,7 @@ from torch import nn
 
 from audio.encoder import SpeechEncoder
 from audio.mel_encoder import MelEncoder, MelEncoderConfig, MelEncoderNet
+from audio.wav2vec import Wav2Vec2Encoder, load_wav2vec2_folder
 from pipeline.catalog import is_bare_name, model_path, shipped_models
 from pipeline.chain import LocalChain, Schedule
 from pipeline.conditioner import Conditioner
@@ -69,11 +71,14 @@ class ModelConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelParts:
-    """The networks of a model, as built from its config; `prior` None in a model without one."""
+    """The networks of a model, as built from its config.
+
+    `prior` is None in a model without one, `speech` None where wav2vec2 lies beside the config.
+    """
 
     dit: SpeechToVideoDiT
     codec: MotionCodec | WanVAE
-    speech: MelEncoderNet
+    speech: MelEncoderNet | None
     prior: MotionPrior | None
 
     def named(self) -> dict[str, nn.Module]:
@@ -89,6 +94,7 @@ class Model:
     folder: Path
     config: ModelConfig
     parts: ModelParts
+    wav2vec2: nn.Module | None = None
     context_BSD: torch.Tensor | None = None
 
     @property
@@ -108,7 +114,10 @@ class Model:
 
     def speech_encoder(self) -> SpeechEncoder:
         """A fresh encoder for one stream of sound."""
-        return MelEncoder(self.parts.speech)
+        if self.parts.speech is not None:
+            return MelEncoder(self.parts.speech)
+        assert self.wav2vec2 is not None
+        return Wav2Vec2Encoder(self.wav2vec2)
 
     def local_chain(self, plan: Plan, *, schedule: Schedule = "sequential") -> LocalChain:
         """A chain of the plan's stages in this process."""
@@ -176,14 +185,20 @@ def load_model(
         WeightsError: a weights file is missing, damaged or does not fit the config.
     """
     folder, config = read_config(name)
-    parts = build_parts(config, folder)
+    parts = build_parts(config, folder, on_meta=True)
     for stem, part in parts.named().items():
         part_dtype = dtype if stem in ("dit", "codec") else torch.float32
         load_into(part, folder / f"{stem}.safetensors", dtype=part_dtype, device=device)
         part.to(device).eval().requires_grad_(False)
-    return Model(
-        folder=folder, config=config, parts=parts, context_BSD=_read_context(folder, device)
+    model = Model(
+        folder=folder,
+        config=config,
+        parts=parts,
+        wav2vec2=None if parts.speech else load_wav2vec2_folder(folder / "speech").to(device),
+        context_BSD=_read_context(folder, device),
     )
+    _require_agreement(model)
+    return model
 
 
 def read_config(name: str) -> tuple[Path, ModelConfig]:
@@ -210,16 +225,21 @@ def read_config(name: str) -> tuple[Path, ModelConfig]:
         raise ModelError(f"{path}: {field}: {' '.join(first['msg'].split())}: fix it") from error
 
 
-def build_parts(config: ModelConfig, folder: Path) -> ModelParts:
+def build_parts(config: ModelConfig, folder: Path, *, on_meta: bool = False) -> ModelParts:
     """The networks that a config describes, with fresh weights.
+
+    `on_meta` builds those that may be large without memory, to be given weights at once.
 
     Raises:
         ModelError: a section names an unknown kind or field, or contradicts itself.
     """
+    device = torch.device("meta" if on_meta else "cpu")
     try:
+        with device:
+            dit = SpeechToVideoDiT(DiTConfig.from_dict(config.dit))
         return ModelParts(
-            dit=SpeechToVideoDiT(DiTConfig.from_dict(config.dit)),
-            codec=_build_codec(dict(config.codec)),
+            dit=dit,
+            codec=_build_codec(dict(config.codec), device),
             speech=_build_speech(dict(config.speech)),
             prior=None
             if config.prior is None
@@ -230,22 +250,49 @@ def build_parts(config: ModelConfig, folder: Path) -> ModelParts:
         raise ModelError(f"{folder / 'config.json'}: {reason}: fix that section") from error
 
 
-def _build_codec(section: dict[str, Any]) -> MotionCodec | WanVAE:
-    """The codec of a section by its kind."""
+def _build_codec(section: dict[str, Any], device: torch.device) -> MotionCodec | WanVAE:
+    """The codec of a section by its kind; the small one is never built without memory."""
     kind = section.pop("kind", None)
     if kind == "motion":
         return MotionCodec(MotionCodecConfig.from_dict(section))
     if kind == "wan":
-        return WanVAE(VAEConfig.from_dict(section))
+        with device:
+            return WanVAE(VAEConfig.from_dict(section))
     raise ValueError(f"codec.kind {kind!r} is unknown, use motion or wan")
 
 
-def _build_speech(section: dict[str, Any]) -> MelEncoderNet:
-    """The speech encoder of a section by its kind."""
+def _build_speech(section: dict[str, Any]) -> MelEncoderNet | None:
+    """The speech encoder of a section by its kind; None where it brings its own config."""
     kind = section.pop("kind", None)
     if kind == "mel":
         return MelEncoderNet(MelEncoderConfig.from_dict(section))
-    raise ValueError(f"speech.kind {kind!r} is unknown, use mel")
+    if kind == "wav2vec2" and not section:
+        return None
+    raise ValueError(f"speech.kind {kind!r} with {sorted(section)} is unknown: use mel or wav2vec2")
+
+
+def _require_agreement(model: Model) -> None:
+    """Refuse parts that would not understand each other, before the first chunk."""
+    dit, codec, prior = model.parts.dit.config, model.codec, model.parts.prior
+    encoder = model.speech_encoder()
+    pairs = {
+        "dit.in_dim": (dit.in_dim, codec.latent_channels, "the codec's latent channels"),
+        "dit.out_dim": (dit.out_dim, codec.latent_channels, "the codec's latent channels"),
+    }
+    if dit.audio_inject_layers:
+        pairs["dit.audio_dim"] = (dit.audio_dim, encoder.channels, "the speech channels")
+        layers = (dit.num_audio_layers, encoder.num_layers, "the speech layers")
+        pairs["dit.num_audio_layers"] = layers
+    if prior is not None:
+        audio = (prior.config.audio_channels, encoder.channels, "the speech channels")
+        latents = (prior.config.latent_channels, codec.latent_channels, "the latent channels")
+        pairs |= {"prior.audio_channels": audio, "prior.latent_channels": latents}
+    for name, (value, wanted, what) in pairs.items():
+        if value != wanted:
+            raise ModelError(
+                f"{model.folder / 'config.json'}: {name} {value} does not equal {what} {wanted}: "
+                "use parts that were trained together"
+            )
 
 
 def _read_context(folder: Path, device: torch.device | str) -> torch.Tensor | None:

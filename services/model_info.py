@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from pipeline.model import build_parts, read_config
@@ -51,8 +50,7 @@ def inspect_model(name: str) -> ModelInfo:
         WeightsError: a weights file is missing, damaged or does not fit the config.
     """
     folder, config = read_config(name)
-    with torch.device("meta"):
-        modules = build_parts(config, folder).named()
+    modules = build_parts(config, folder, on_meta=True).named()
     parts = [_inspect_part(stem, module, folder) for stem, module in modules.items()]
     width, height = config.native_size
     return ModelInfo(

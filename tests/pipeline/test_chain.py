@@ -26,12 +26,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def session(model: Model, name: str = "a", seed: int = 5) -> SessionInputs:
     portrait = torch.rand(1, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(1))
-    return model.session_inputs(
-        portrait * 2 - 1, session=name, seed=seed, fps=Fraction(25)
-    )
+    return model.session_inputs(portrait * 2 - 1, session=name, seed=seed, fps=Fraction(25))
 
 
-def works(model: Model, inputs: SessionInputs, num_chunks: int = NUM_CHUNKS) -> list[ChunkWork]:
+def works(inputs: SessionInputs, num_chunks: int = NUM_CHUNKS) -> list[ChunkWork]:
     """Chunks of noise with random speech and prior latents."""
     generator = torch.Generator().manual_seed(inputs.seed)
     grid = inputs.reference_BCTHW.shape[-2:]
@@ -60,7 +58,7 @@ def test_each_steps_lane_equals_the_block_causal_network_on_that_steps_inputs(mo
     ]
     for stage in stages:
         stage.prepare(inputs)
-    seen: list[list[ChunkWork]] = [works(model, inputs)]
+    seen: list[list[ChunkWork]] = [works(inputs)]
     for stage in stages:
         seen.append([stage.process(work) for work in seen[-1]])
     audio = torch.cat([work.audio_LCT for work in seen[0]], dim=-1)[None]
@@ -101,7 +99,7 @@ def test_sequential_and_pipelined_schedules_give_the_same_bits(model, name):
         chain = model.local_chain(plan, schedule=schedule)
         inputs = session(model)
         chain.prepare(inputs)
-        pictures = [video for work in works(model, inputs) for video in chain.submit(work)]
+        pictures = [video for work in works(inputs) for video in chain.submit(work)]
         if schedule == "pipelined":
             assert len(pictures) == NUM_CHUNKS - len(plan.stages)
         pictures += chain.drain("a")
@@ -122,7 +120,7 @@ def test_where_the_steps_are_cut_into_stages_does_not_change_a_bit(model):
         chain = model.local_chain(Plan(name="cut", stages=tuple(stages)))
         inputs = session(model)
         chain.prepare(inputs)
-        videos = [v for work in works(model, inputs) for v in chain.submit(work)]
+        videos = [v for work in works(inputs) for v in chain.submit(work)]
         outputs.append(torch.cat([torch.from_numpy(v.frames_THWC) for v in videos]))
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
 
@@ -134,7 +132,7 @@ def test_sessions_on_one_chain_do_not_see_each_other(model):
         chain = model.local_chain(plan, schedule="pipelined")
         inputs = session(model, name, seed)
         chain.prepare(inputs)
-        videos = [v for work in works(model, inputs) for v in chain.submit(work)]
+        videos = [v for work in works(inputs) for v in chain.submit(work)]
         alone[name] = [v.frames_THWC for v in videos + chain.drain(name)]
     chain = model.local_chain(plan, schedule="pipelined")
     together: dict[str, list] = {"a": [], "b": []}
@@ -142,7 +140,7 @@ def test_sessions_on_one_chain_do_not_see_each_other(model):
     for name, seed in (("a", 5), ("b", 6)):
         inputs = session(model, name, seed)
         chain.prepare(inputs)
-        queues[name] = works(model, inputs)
+        queues[name] = works(inputs)
     for pair in zip(queues["a"], queues["b"], strict=True):
         for work in pair:
             together[work.session] += [v.frames_THWC for v in chain.submit(work)]
@@ -160,7 +158,7 @@ def test_a_session_can_be_forgotten_and_started_again(model):
     runs = []
     for _ in range(2):
         chain.prepare(inputs)
-        runs.append([v.frames_THWC for w in works(model, inputs, 3) for v in chain.submit(w)])
+        runs.append([v.frames_THWC for w in works(inputs, 3) for v in chain.submit(w)])
         chain.reset("a")
     assert all((x == y).all() for x, y in zip(*runs, strict=True))
     chain.reset("nobody")
@@ -176,7 +174,7 @@ def test_a_chunk_at_the_wrong_noise_level_is_refused(model):
     inputs = session(model)
     stage.prepare(inputs)
     with pytest.raises(ValueError, match="run the steps in order"):
-        stage.process(works(model, inputs, 1)[0])
+        stage.process(works(inputs, 1)[0])
 
 
 @pytest.mark.parametrize(
@@ -215,18 +213,14 @@ def test_the_decoder_rounds_to_the_nearest_level(model):
         def start(self, image_BCHW: torch.Tensor) -> object:
             return image_BCHW
 
-        def decode(self, latents_BCTHW: torch.Tensor, state: object) -> torch.Tensor:
+        def decode(self, latents_BCTHW: torch.Tensor, _state: object) -> torch.Tensor:
             return latents_BCTHW.expand(1, 3, -1, -1, -1)
 
     stage = DecodeStage(Ramp())  # type: ignore[arg-type]  # only what is called
     stage.prepare(session(model))
     levels = torch.arange(256) / 127.5 - 1
     values = torch.cat([levels, torch.tensor([-3.0, 3.0])]).view(1, 1, 1, -1)
-    work = works(model, session(model), 1)[0]
+    work = works(session(model), 1)[0]
     latent = work.latent.__class__(latents_CTHW=values, index=0, start_frame=0, sigma=0.0)
-    made = stage.process(
-        ChunkWork(session="a", latent=latent, audio_LCT=values, cond_CTHW=values)
-    )
+    made = stage.process(ChunkWork(session="a", latent=latent, audio_LCT=values, cond_CTHW=values))
     assert made.frames_THWC[0, 0, :, 0].tolist() == [*range(256), 0, 255]
-
-

@@ -46,7 +46,9 @@ def sound_of(pairs: list[Pair]) -> np.ndarray:
     return np.concatenate([audio.samples_T for _, audio in pairs])
 
 
-def generate(model: Model, portrait: torch.Tensor, sound: list[AudioChunk], **options) -> list[Pair]:
+def generate(
+    model: Model, portrait: torch.Tensor, sound: list[AudioChunk], **options
+) -> list[Pair]:
     plan = load_plan(options.pop("plan", "pocket"))
     rate = sound[0].sample_rate
     return list(AvatarGenerator(model, plan, portrait, sample_rate=rate, **options).run(sound))

@@ -1,5 +1,6 @@
 """Plans: what is shipped parses, what is wrong is refused in one line that names the field."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,9 @@ def test_a_wrong_field_is_refused_in_one_line_naming_it(path, value, names):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("text", ["", "[", "3", "- a", "name: x", "a: 2020-01-01", "\x00", "&a [*a]"])
+@pytest.mark.parametrize(
+    "text", ["", "[", "3", "- a", "name: x", "a: 2020-01-01", "\x00", "&a [*a]"]
+)
 def test_text_that_is_no_plan_is_refused_in_one_line(text):
     with pytest.raises(PlanError) as refused:
         parse_plan(text, source="my.yaml")
@@ -134,9 +137,7 @@ def test_a_plan_truncated_anywhere_is_refused_unless_a_whole_plan_is_left():
 )
 def test_every_descending_schedule_survives_writing_and_reading(cuts, chunk, chunks, distance):
     sigmas = [1.0, *sorted(cuts, reverse=True), 0.0]
-    steps = tuple(
-        Step(sigma_in=a, sigma_out=b) for a, b in zip(sigmas, sigmas[1:], strict=False)
-    )
+    steps = tuple(Step(sigma_in=a, sigma_out=b) for a, b in pairwise(sigmas))
     plan = Plan(
         name="p",
         stages=(StageSpec(name="s", steps=steps),),
@@ -161,10 +162,10 @@ def test_every_descending_schedule_survives_writing_and_reading(cuts, chunk, chu
 
 @given(sigmas=st.lists(st.floats(0, 1), min_size=2, max_size=5))
 def test_a_schedule_that_does_not_descend_from_1_to_0_is_refused(sigmas):
-    descends = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    descends = all(a > b for a, b in pairwise(sigmas))
     if descends and sigmas[0] == 1.0 and sigmas[-1] == 0.0:
         return
-    steps = [{"sigma_in": a, "sigma_out": b} for a, b in zip(sigmas, sigmas[1:], strict=False)]
+    steps = [{"sigma_in": a, "sigma_out": b} for a, b in pairwise(sigmas)]
     text = yaml.safe_dump({"name": "p", "stages": [{"name": "s", "steps": steps}]})
     with pytest.raises(PlanError):
         parse_plan(text, source="x")

@@ -1,6 +1,7 @@
 """Windows of speech features: the same however the sound is cut, and after moving house."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -37,8 +38,7 @@ def noise(seconds: float, rate: int) -> np.ndarray:
 def chunks(samples_T: np.ndarray, rate: int, cuts: list[int]) -> list[AudioChunk]:
     edges = sorted({0, len(samples_T), *(cut % len(samples_T) for cut in cuts)})
     return [
-        AudioChunk(samples_T=samples_T[a:b], sample_rate=rate, pts=a)
-        for a, b in zip(edges, edges[1:], strict=False)
+        AudioChunk(samples_T=samples_T[a:b], sample_rate=rate, pts=a) for a, b in pairwise(edges)
     ]
 
 

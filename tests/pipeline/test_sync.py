@@ -15,7 +15,9 @@ from video.chunk import VideoChunk
 pytestmark = pytest.mark.unit
 
 RATES = st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000, 96000])
-FPS = st.sampled_from([Fraction(25), Fraction(30000, 1001), Fraction(1), Fraction(60), Fraction(7, 3)])
+FPS = st.sampled_from(
+    [Fraction(25), Fraction(30000, 1001), Fraction(1), Fraction(60), Fraction(7, 3)]
+)
 
 
 def sound(samples_T: np.ndarray, rate: int, pts: int = 0) -> AudioChunk:

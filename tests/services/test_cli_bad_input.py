@@ -355,5 +355,3 @@ def test_model_info_of_what_is_no_model(tmp_path, monkeypatch, capfd):
     outcome = run_viva(["model", "info", str(tmp_path)], monkeypatch, capfd)
     assert outcome.status == 2
     assert len(outcome.stderr.splitlines()) == 1
-
-
