@@ -163,7 +163,10 @@ def fit_core(codec: MotionCodec, folder: Path, max_shards: int) -> float:
         for path in shard_paths(folder)[:max_shards]
     ]
     joined = torch.cat(fields)
-    return fit_motion_field(codec.motion, torch.cat((joined, mirror_fields(joined))))
+    kept = fit_motion_field(codec.motion, torch.cat((joined, mirror_fields(joined))))
+    for buffer in codec.motion.buffers():
+        buffer.copy_(buffer.bfloat16())  # what is shipped is what later training sees
+    return kept
 
 
 def main() -> None:
@@ -191,6 +194,7 @@ def main() -> None:
     if trainer.step == 0:
         kept = fit_core(codec, args.clips, args.core_shards)
         (args.run / "core.txt").write_text(f"energy kept by the linear core: {kept:.4f}\n")
+        export(codec.state_dict(), "", args.run / "core.safetensors")
     stream = batches(args.clips, args.seed + trainer.step, args.batch)
     for _ in run_until(trainer, args.minutes):
         batch = next(stream)

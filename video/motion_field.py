@@ -83,12 +83,12 @@ def fit_motion_field(core: MotionField, fields_NFQSS: torch.Tensor) -> float:
     deviation_GGK = torch.zeros_like(core.scale_GGK)
     for row in range(core.grid):
         for column in range(core.grid):
-            centred_ND = cells_NGGD[:, row, column] - mean_GGD[row, column]
+            centred_ND = (cells_NGGD[:, row, column] - mean_GGD[row, column]).double()
             covariance_DD = centred_ND.T @ centred_ND / len(centred_ND)
             values_D, vectors_DD = torch.linalg.eigh(covariance_DD)
-            core.basis_GGKD[row, column] = vectors_DD[:, -components:].flip(1).T
+            core.basis_GGKD[row, column] = vectors_DD[:, -components:].flip(1).T.float()
             variance_K = values_D[-components:].flip(0).clamp_min(0)
-            deviation_GGK[row, column] = variance_K.sqrt()
+            deviation_GGK[row, column] = variance_K.sqrt().float()
             kept += float(variance_K.sum())
             total += float(values_D.clamp_min(0).sum())
     core.mean_GGD.copy_(mean_GGD)
