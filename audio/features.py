@@ -149,7 +149,7 @@ class StreamingLogMel:
         if num_frames == 0:
             return torch.zeros(config.num_mels, 0)
         frames_TW = torch.from_numpy(self._pending_T).unfold(0, config.window, config.hop)
-        blocks = frames_TW[:num_frames].split(self.block_frames)
+        blocks = torch.split(frames_TW[:num_frames], self.block_frames)
         mel_MT = torch.cat([_log_mel_of_frames(block[None], config)[0] for block in blocks], dim=-1)
         self._pending_T = self._pending_T[num_frames * config.hop :].copy()
         return mel_MT

@@ -273,7 +273,7 @@ class MelEncoder:
         start = self._num_mel - self.net.config.lookahead_frames
         like = self.net.stem.weight
         values = [like.new_zeros(1, self.channels, 0)]
-        for block_BMT in mel_MT[None].to(like).split(self.block_frames, dim=-1):
+        for block_BMT in torch.split(mel_MT[None].to(like), self.block_frames, dim=-1):
             with torch.no_grad():
                 hidden, visemes, self._state = self.net.step(block_BMT, self._state)
             values.append(torch.cat([hidden, visemes], dim=1))
