@@ -67,14 +67,14 @@ class Attention(nn.Module):
     def queries(self, x_BLD: torch.Tensor) -> torch.Tensor:
         """Normalised queries `[B, L, N, E]`."""
         q_BLD: torch.Tensor = self.norm_q(self.q(x_BLD))
-        return torch.unflatten(q_BLD, -1, (self.num_heads, -1))
+        return q_BLD.view(*q_BLD.shape[:-1], self.num_heads, -1)
 
     def keys_values(self, x_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised keys and values, each `[B, K, N, E]`."""
         k_BKD: torch.Tensor = self.norm_k(self.k(x_BKD))
         v_BKD: torch.Tensor = self.v(x_BKD)
-        heads = (self.num_heads, -1)
-        return torch.unflatten(k_BKD, -1, heads), torch.unflatten(v_BKD, -1, heads)
+        heads = (*k_BKD.shape[:-1], self.num_heads, -1)
+        return k_BKD.view(heads), v_BKD.view(heads)
 
     def cross(self, x_BLD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Attend from `x_BLD` to given keys and values `[B, K, N, E]`; returns `[B, L, D]`."""

@@ -183,16 +183,26 @@ class CausalAudioEncoder(nn.Module):
 
 
 class _AdaLayerNorm(nn.Module):
-    """Layer norm whose shift and scale come from the global audio vector."""
+    """Shift and scale of a layer norm, from the global audio vector."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, 2 * dim)
 
-    def forward(self, x_BFSD: torch.Tensor, global_BFD: torch.Tensor) -> torch.Tensor:
+    def forward(self, global_BFD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         gate = F.silu(global_BFD.to(self.linear.weight.dtype))
         shift, scale = self.linear(gate).unsqueeze(-2).chunk(2, dim=-1)
-        return modulated(x_BFSD, shift, scale, _ADAIN_EPS)
+        return shift, scale
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Audio as one injector uses it: the norm's shift and scale, keys and values per frame."""
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
 
 
 class AudioInjector(nn.Module):
@@ -209,28 +219,37 @@ class AudioInjector(nn.Module):
         self.injector = nn.ModuleList(Attention(dim, num_heads, eps) for _ in layers)
         self.injector_adain_layers = nn.ModuleList(_AdaLayerNorm(dim) for _ in layers)
 
+    def prepare(self, tokens: AudioTokens) -> tuple[Heard, ...]:
+        """What every injector needs of these tokens; does not depend on the picture."""
+        heard = []
+        for module, norm in zip(self.injector, self.injector_adain_layers, strict=True):
+            attention = cast(Attention, module)
+            local = tokens.local_BFHD.to(attention.k.weight.dtype).flatten(0, 1)
+            shift, scale = norm(tokens.global_BFD)
+            keys, values = attention.keys_values(local)
+            heard.append(Heard(shift, scale, keys, values))
+        return tuple(heard)
+
     def forward(
         self,
         layer: int,
         x_BFSD: torch.Tensor,
-        tokens: AudioTokens,
+        heard: tuple[Heard, ...],
         actor_mask_AFS: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """What to add to `x_BFSD` after transformer layer `layer`.
 
-        With `actor_mask_AFS` the tokens hold A actors for each sample (actor is the fast axis
-        of their batch); each actor's result counts where its mask says.
+        With `actor_mask_AFS` the audio holds A actors for each sample (actor is the fast axis
+        of its batch); each actor's result counts where its mask says.
         """
         slot = self.slot_of_layer[layer]
         num_actors = 1 if actor_mask_AFS is None else actor_mask_AFS.shape[0]
         x_BFSD = x_BFSD.repeat_interleave(num_actors, dim=0) if num_actors > 1 else x_BFSD
         attention = cast(Attention, self.injector[slot])
-        hidden = self.injector_adain_layers[slot](x_BFSD, tokens.global_BFD)
-        weight_dtype = attention.q.weight.dtype
-        local = tokens.local_BFHD.to(weight_dtype).flatten(0, 1)
-        keys, values = attention.keys_values(local)
-        out = attention.cross(hidden.to(weight_dtype).flatten(0, 1), keys, values)
-        out_BFSD = torch.unflatten(out, 0, x_BFSD.shape[:2])
+        audio = heard[slot]
+        hidden = modulated(x_BFSD, audio.shift, audio.scale, _ADAIN_EPS)
+        hidden = hidden.to(attention.q.weight.dtype).flatten(0, 1)
+        out_BFSD = attention.cross(hidden, audio.keys, audio.values).view(x_BFSD.shape)
         if actor_mask_AFS is None:
             return out_BFSD
         masked = torch.unflatten(out_BFSD, 0, (-1, num_actors)) * actor_mask_AFS.unsqueeze(-1)

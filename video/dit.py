@@ -9,14 +9,14 @@ class. It predicts the flow velocity (noise minus data). Times `t` are 1000 * si
 latent frame. Source: Wan2.2-S2V and Live Avatar.
 """
 
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from video.attention_pass import CausalPass, JointPass, StreamPass
-from video.audio_tokens import AudioHistory, AudioInjector, AudioTokens
+from video.audio_tokens import AudioHistory, AudioInjector, AudioTokens, Heard
 from video.dit_block import Head, SelfAttend, TransformerBlock
 from video.dit_config import DiTConfig
 from video.dit_init import initialise
@@ -29,6 +29,8 @@ from video.rope import (
     frames_rotation,
     reference_frame,
 )
+
+_FULL_PRECISION = {"time_embedding", "time_projection", "casual_audio_encoder", "head"}
 
 TextKV = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
 
@@ -62,6 +64,16 @@ class SpeechToVideoDiT(DiTInputs):
         config = self.config
         return KVCache(window_frames=config.window_frames, frames_per_chunk=config.frames_per_chunk)
 
+    def lower_precision(self, dtype: torch.dtype) -> Self:
+        """Run the large products in `dtype`; time, audio encoder and head stay float32.
+
+        These few layers steer everything else and cost nothing. The residual stream and all
+        norms are float32 in any case. Returns the network itself.
+        """
+        for name, module in self.named_children():
+            module.to(torch.float32 if name in _FULL_PRECISION else dtype)
+        return self
+
     @torch.no_grad()
     def prefill_sink(
         self,
@@ -84,20 +96,20 @@ class SpeechToVideoDiT(DiTInputs):
     @torch.no_grad()
     def encode_audio(
         self, audio_BYCT: torch.Tensor, *, start_frame: int, history: AudioHistory | None = None
-    ) -> AudioTokens:
-        """Audio tokens of the chunk at `start_frame`, to be shared by its denoising steps.
+    ) -> tuple[Heard, ...]:
+        """Audio of the chunk at `start_frame` as the layers use it, for all its denoising steps.
 
         Raises:
             ValueError: the config says "carry" and no history is given.
         """
-        return self.chunk_audio(audio_BYCT, start_frame, history)
+        return self._hear(self.chunk_audio(audio_BYCT, start_frame, history))
 
     @torch.no_grad()
     def stream(  # noqa: PLR0913 - everything one call of the network depends on
         self,
         x_BCTHW: torch.Tensor,
         t_BF: torch.Tensor,
-        audio_BYCT: torch.Tensor | AudioTokens | None,
+        audio_BYCT: torch.Tensor | tuple[Heard, ...] | None,
         *,
         start_frame: int,
         cache: KVCache,
@@ -114,7 +126,7 @@ class SpeechToVideoDiT(DiTInputs):
         Args:
             x_BCTHW: noisy latents of the chunk.
             t_BF: time of each latent frame, 0 to 1000.
-            audio_BYCT: 4 feature frames per latent frame, or tokens of `encode_audio`. With
+            audio_BYCT: 4 feature frames per latent frame, or what `encode_audio` gave. With
                 several actors the batch holds them as the fast axis.
             start_frame: absolute index of the chunk's first latent frame.
             cache: the ring of this session and step.
@@ -136,9 +148,9 @@ class SpeechToVideoDiT(DiTInputs):
                 f"{cache.index.frames_per_chunk} frames and a sink on {sink.grid}"
             )
         text = self._text(context) if context is not None else (sink.text_keys, sink.text_values)
-        tokens = audio_BYCT
-        if isinstance(tokens, torch.Tensor):
-            tokens = self.chunk_audio(tokens, start_frame, audio_state)
+        heard = audio_BYCT
+        if isinstance(heard, torch.Tensor):
+            heard = self._hear(self.chunk_audio(heard, start_frame, audio_state))
         x_BFSD = self.embed_noisy(x_BCTHW, cond_BCTHW)
         position = reference_frame(start_frame, sink_distance)
         weight_dtype = self.weight_dtype
@@ -147,9 +159,7 @@ class SpeechToVideoDiT(DiTInputs):
         rotation = frames_rotation(
             start_frame, num_frames, grid, self.config.head_dim, x_BCTHW.device
         )
-        out = self._velocity(
-            x_BFSD, t_BF, StreamPass(rotation, slot), text, tokens, actor_mask_AFHW
-        )
+        out = self._velocity(x_BFSD, t_BF, StreamPass(rotation, slot), text, heard, actor_mask_AFHW)
         if saved is not None:
             slot.restore(saved)
             cache.restore_index(slot.before)
@@ -194,15 +204,15 @@ class SpeechToVideoDiT(DiTInputs):
             ValueError: a shape or a switched-off input does not fit.
         """
         num_frames, grid = x_BCTHW.shape[2], self.latent_grid(x_BCTHW)
-        tokens = None
+        heard = None
         if audio_BYCT is not None:
             alone = audio_per_chunk if causal else False
-            tokens = self.clip_audio(audio_BYCT, alone, audio_history)
+            heard = self._hear(self.clip_audio(audio_BYCT, alone, audio_history))
         x_BFSD = self.embed_noisy(x_BCTHW, cond)
         if not causal:
             condition = self.embed_condition(reference_BCTHW, motion)
             text = self._text(context)
-            out = self._joint(x_BFSD, t_BF, condition, grid, text, tokens, start_frame)
+            out = self._joint(x_BFSD, t_BF, condition, grid, text, heard, start_frame)
             return self._unpatchify(out, grid)
         per_chunk = self.config.frames_per_chunk
         if num_frames % per_chunk:
@@ -218,7 +228,7 @@ class SpeechToVideoDiT(DiTInputs):
             reference_frames=tuple(reference_frame(start, sink_distance) for start in starts),
         )
         text = (sink.text_keys, sink.text_values)
-        return self._unpatchify(self._velocity(x_BFSD, t_BF, attention, text, tokens), grid)
+        return self._unpatchify(self._velocity(x_BFSD, t_BF, attention, text, heard), grid)
 
     def _sink(
         self,
@@ -241,6 +251,9 @@ class SpeechToVideoDiT(DiTInputs):
             text_keys=text[0],
             text_values=text[1],
         )
+
+    def _hear(self, tokens: AudioTokens) -> tuple[Heard, ...]:
+        return () if self.audio_injector is None else self.audio_injector.prepare(tokens)
 
     def _text(self, context_BSD: torch.Tensor | None) -> TextKV:
         """Keys and values of the prompt for every layer; empty without text."""
@@ -272,7 +285,7 @@ class SpeechToVideoDiT(DiTInputs):
         cond_BLD: torch.Tensor,
         grid: LatentGrid,
         text: TextKV,
-        tokens: AudioTokens | None,
+        heard: tuple[Heard, ...] | None,
         start_frame: int,
     ) -> torch.Tensor:
         """Patch values of the noisy tokens when all tokens see each other."""
@@ -287,7 +300,7 @@ class SpeechToVideoDiT(DiTInputs):
         x_BLD = torch.cat([x_BFSD.flatten(1, 2), cond_BLD], dim=1).unsqueeze(2)
         attention = JointPass(torch.cat([noisy_LR, cond_LR]))
         frame_shape = (num_frames, num_places)
-        x_BLD = self._run(x_BLD, times_BL6D, attention, text, tokens, None, frame_shape)
+        x_BLD = self._run(x_BLD, times_BL6D, attention, text, heard, None, frame_shape)
         noisy = torch.unflatten(x_BLD[:, : num_frames * num_places, 0], 1, frame_shape)
         out: torch.Tensor = self.head(noisy, time_BGD[:, :-1])
         return out
@@ -298,7 +311,7 @@ class SpeechToVideoDiT(DiTInputs):
         t_BF: torch.Tensor,
         attention: SelfAttend,
         text: TextKV,
-        tokens: AudioTokens | None,
+        heard: tuple[Heard, ...] | None,
         actor_mask_AFHW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Patch values of noisy frames, each at its own time."""
@@ -312,7 +325,7 @@ class SpeechToVideoDiT(DiTInputs):
             mask_AFS = actor_mask_AFHW[:, : x_BFSD.shape[1]].flatten(2)
         time_BFD, times_BF6D = self.embed_times(t_BF)
         frame_shape = (x_BFSD.shape[1], x_BFSD.shape[2])
-        x_BFSD = self._run(x_BFSD, times_BF6D, attention, text, tokens, mask_AFS, frame_shape)
+        x_BFSD = self._run(x_BFSD, times_BF6D, attention, text, heard, mask_AFS, frame_shape)
         out: torch.Tensor = self.head(x_BFSD, time_BFD)
         return out
 
@@ -322,7 +335,7 @@ class SpeechToVideoDiT(DiTInputs):
         times_BG6D: torch.Tensor,
         attention: SelfAttend,
         text: TextKV,
-        tokens: AudioTokens | None,
+        heard: tuple[Heard, ...] | None,
         mask_AFS: torch.Tensor | None,
         frame_shape: tuple[int, int] | None,
     ) -> torch.Tensor:
@@ -334,13 +347,13 @@ class SpeechToVideoDiT(DiTInputs):
             x_BGTD = block(x_BGTD, times_BG6D, attention, text_kv)
             if self.audio_injector is None or frame_shape is None or layer not in injected:
                 continue
-            if tokens is None:
+            if heard is None:
                 raise ValueError("this network hears speech: give audio features")
             flat_BLD = x_BGTD.flatten(1, 2)
             num_noisy = frame_shape[0] * frame_shape[1]
             noisy_BFSD = torch.unflatten(flat_BLD[:, :num_noisy], 1, frame_shape)
-            heard = self.audio_injector(layer, noisy_BFSD, tokens, mask_AFS).flatten(1, 2)
+            added = self.audio_injector(layer, noisy_BFSD, heard, mask_AFS).flatten(1, 2)
             if num_noisy < flat_BLD.shape[1]:
-                heard = F.pad(heard, (0, 0, 0, flat_BLD.shape[1] - num_noisy))
-            x_BGTD = (flat_BLD + heard).view(x_BGTD.shape)
+                added = F.pad(added, (0, 0, 0, flat_BLD.shape[1] - num_noisy))
+            x_BGTD = (flat_BLD + added).view(x_BGTD.shape)
         return x_BGTD

@@ -60,12 +60,11 @@ class TransformerBlock(nn.Module):
         rows = (self.modulation + times_BG6D).to(x_BGTD.dtype).unsqueeze(-2).unbind(2)
         shift1, scale1, gate1, shift2, scale2, gate2 = rows
         y = modulated(x_BGTD, shift1, scale1, self.eps)
-        x_BGTD = x_BGTD + gate1 * self._attend(y, attend_self)
+        x_BGTD = torch.addcmul(x_BGTD, gate1, self._attend(y, attend_self).to(x_BGTD.dtype))
         if text is not None:
             x_BGTD = x_BGTD + self._read_text(x_BGTD, *text)
         y = modulated(x_BGTD, shift2, scale2, self.eps).to(self.self_attn.q.weight.dtype)
-        fed: torch.Tensor = x_BGTD + gate2 * self.ffn(y)
-        return fed
+        return torch.addcmul(x_BGTD, gate2, self.ffn(y).to(x_BGTD.dtype))
 
     def text_keys_values(self, text_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of prompt tokens for this layer, each `[B, K, N, E]`.

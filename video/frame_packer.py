@@ -37,6 +37,6 @@ class FramePacker(nn.Module):
         recent = motion_BCTHW[:, :, -MOTION_FRAMES:]
         missing = MOTION_FRAMES - recent.shape[2]
         full = F.pad(recent, (0, 0, 0, 0, missing, 0)).to(self.proj.weight.dtype)
-        oldest, older, newest = torch.split(full, _BUCKETS, dim=2)
+        oldest, older, newest = torch.split(full, list(_BUCKETS), dim=2)
         parts = (self.proj(newest), self.proj_2x(older), self.proj_4x(oldest))
         return torch.cat([part.flatten(2).transpose(1, 2) for part in parts], dim=1)

@@ -118,9 +118,9 @@ def test_injectors_are_matched_by_exact_layer() -> None:
     torch.manual_seed(0)
     injector = AudioInjector(16, 2, (1, 11), 1e-6)
     tokens = AudioTokens(torch.randn(1, 3, 16), torch.randn(1, 3, 5, 16))
-    x = torch.randn(1, 3, 4, 16)
+    x, heard = torch.randn(1, 3, 4, 16), injector.prepare(tokens)
     assert injector.slot_of_layer == {1: 0, 11: 1}
-    assert not torch.allclose(injector(1, x, tokens), injector(11, x, tokens))
+    assert not torch.allclose(injector(1, x, heard), injector(11, x, heard))
 
 
 @torch.no_grad()
@@ -131,8 +131,8 @@ def test_two_actors_split_by_mask_are_two_single_runs() -> None:
     pair = AudioTokens(torch.randn(4, 3, 16), torch.randn(4, 3, 5, 16))
     mask = torch.zeros(2, 3, 4)
     mask[0, :, :2] = mask[1, :, 2:] = 1
-    both = injector(0, x, pair, mask)
+    both = injector(0, x, injector.prepare(pair), mask)
     for actor, places in ((0, slice(0, 2)), (1, slice(2, 4))):
         alone = AudioTokens(pair.global_BFD[actor::2], pair.local_BFHD[actor::2])
-        single = injector(0, x, alone)
+        single = injector(0, x, injector.prepare(alone))
         torch.testing.assert_close(both[:, :, places], single[:, :, places])

@@ -192,9 +192,10 @@ def test_hidden_states_match_after_every_layer(reference: Reference) -> None:
         block.register_forward_hook(keep(f"trace.block{i}")) for i, block in enumerate(net.blocks)
     ]
     hooks.append(net.audio_injector.register_forward_hook(keep("audio")))
-    tokens = net.encode_audio(reference.audio(0), start_frame=0)
+    tokens = net.chunk_audio(reference.audio(0), 0, None)
     net.stream(
-        reference.noise(0), reference.time(0), tokens, start_frame=0, cache=net.new_cache(),
+        reference.noise(0), reference.time(0), reference.audio(0), start_frame=0,
+        cache=net.new_cache(),
         sink=reference.sink0, sink_distance=int(reference.t["in.rel_dist"][0, 0]),
     )  # fmt: skip
     for hook in hooks:

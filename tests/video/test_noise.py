@@ -1,5 +1,7 @@
 """Noise levels follow the published rule; noise does not depend on who draws it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -55,7 +57,7 @@ def test_steps_along_the_true_velocity_reach_the_data() -> None:
     data, noise = torch.randn(2, 4, 3, 5, 5)
     velocity, sigmas = noise - data, shifted_sigmas(3)
     x = noise
-    for sigma_in, sigma_out in zip(sigmas, sigmas[1:], strict=False):
+    for sigma_in, sigma_out in pairwise(sigmas):
         torch.testing.assert_close(clean_estimate(x, velocity, sigma_in), data)
         x = euler_step(x, velocity, sigma_in, sigma_out)
         torch.testing.assert_close(x, renoise_step(data, noise, sigma_out))
