@@ -14,8 +14,10 @@ def initialise(network: nn.Module, *, zero_outputs: bool) -> None:
     """Xavier for projections and patches, small normals for embeddings, zero biases.
 
     With `zero_outputs` the head and the audio injectors start by adding nothing, so training
-    begins at the identity. Harmless on the meta device.
+    begins at the identity. On the meta device there is nothing to fill.
     """
+    if next(network.parameters()).is_meta:
+        return
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear | nn.Conv3d):
             if name.startswith(("time_embedding", "text_embedding")):
