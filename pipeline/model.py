@@ -9,8 +9,10 @@ Shape legend: B = batch (1), C = channels, T = frames, H, W = rows and columns, 
 D = their width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,7 +96,7 @@ class Model:
     folder: Path
     config: ModelConfig
     parts: ModelParts
-    wav2vec2: nn.Module | None = None
+    make_encoder: Callable[[], SpeechEncoder]
     context_BSD: torch.Tensor | None = None
 
     @property
@@ -114,10 +116,7 @@ class Model:
 
     def speech_encoder(self) -> SpeechEncoder:
         """A fresh encoder for one stream of sound."""
-        if self.parts.speech is not None:
-            return MelEncoder(self.parts.speech)
-        assert self.wav2vec2 is not None
-        return Wav2Vec2Encoder(self.wav2vec2)
+        return self.make_encoder()
 
     def local_chain(self, plan: Plan, *, schedule: Schedule = "sequential") -> LocalChain:
         """A chain of the plan's stages in this process."""
@@ -194,7 +193,7 @@ def load_model(
         folder=folder,
         config=config,
         parts=parts,
-        wav2vec2=None if parts.speech else load_wav2vec2_folder(folder / "speech").to(device),
+        make_encoder=_encoder_maker(parts, folder, device),
         context_BSD=_read_context(folder, device),
     )
     _require_agreement(model)
@@ -269,6 +268,15 @@ def _build_speech(section: dict[str, Any]) -> MelEncoderNet | None:
     if kind == "wav2vec2" and not section:
         return None
     raise ValueError(f"speech.kind {kind!r} with {sorted(section)} is unknown: use mel or wav2vec2")
+
+
+def _encoder_maker(
+    parts: ModelParts, folder: Path, device: torch.device | str
+) -> Callable[[], SpeechEncoder]:
+    """What makes a fresh encoder around the model's one network."""
+    if parts.speech is not None:
+        return partial(MelEncoder, parts.speech)
+    return partial(Wav2Vec2Encoder, load_wav2vec2_folder(folder / "speech").to(device))
 
 
 def _require_agreement(model: Model) -> None:

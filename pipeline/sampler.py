@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from pipeline.plan import Step
-from video.audio_tokens import AudioTokens
+from video.audio_tokens import Heard
 from video.chunk import LatentChunk
 from video.dit import SpeechToVideoDiT
 from video.kv_cache import KVCache, Sink
@@ -56,7 +56,7 @@ def denoise_chunk(
     denoiser: Denoiser,
     chunk: LatentChunk,
     *,
-    heard: AudioTokens | None,
+    heard: tuple[Heard, ...] | None,
     cond_CTHW: torch.Tensor,
     lanes: Sequence[Lane],
     sink: Sink,
@@ -85,7 +85,7 @@ def denoise_chunk(
 def _velocity(
     denoiser: Denoiser,
     chunk: LatentChunk,
-    heard: AudioTokens | None,
+    heard: tuple[Heard, ...] | None,
     cond_CTHW: torch.Tensor,
     lane: Lane,
     sink: Sink,

@@ -14,7 +14,7 @@ import torch
 from pipeline.plan import Step
 from pipeline.sampler import Denoiser, Lane, denoise_chunk
 from pipeline.session_state import SessionState
-from video.audio_tokens import AudioHistory, AudioTokens
+from video.audio_tokens import AudioHistory, Heard
 from video.chunk import LatentChunk, VideoChunk
 from video.codec import DecoderState, VideoCodec
 from video.kv_cache import KVCache, Sink
@@ -134,8 +134,8 @@ class DenoiseStage:
         )
         return replace(work, latent=latent)
 
-    def _hear(self, work: ChunkWork) -> AudioTokens | None:
-        """The chunk's speech as tokens, None for a network that hears nothing."""
+    def _hear(self, work: ChunkWork) -> tuple[Heard, ...] | None:
+        """The chunk's speech as the layers use it, None for a network that hears nothing."""
         network = self._denoiser.network
         if not network.config.audio_inject_layers:
             return None

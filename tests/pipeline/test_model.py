@@ -162,7 +162,7 @@ def test_parts_that_do_not_understand_each_other_are_refused(tmp_path, section, 
 
 def test_a_size_that_is_no_whole_number_of_patches_is_refused(tmp_path):
     model = load_model(str(build_tiny_model(tmp_path / "m")))
-    with pytest.raises(ImageError, match="72x72.*steps of 16x16"):
+    with pytest.raises(ImageError, match=r"72x72.*steps of 16x16"):
         AvatarGenerator(model, load_plan("pocket"), picture(72), sample_rate=16000)
 
 
