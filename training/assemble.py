@@ -1,4 +1,4 @@
-"""Put trained parts together as a model folder: `python -m training.assemble --parts DIR --out DIR`.
+"""Put trained parts together as a model folder: `python -m training.assemble`.
 
 Writes `config.json` from the training code's own configurations, so that the folder describes
 exactly the networks that were trained, and copies the weights beside it.

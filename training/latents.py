@@ -33,7 +33,7 @@ SETTLE_FRAMES = 25.0  # a session starts at the portrait's pose and leaves it ov
 
 @dataclass(slots=True, kw_only=True)
 class LatentClips:
-    """All clips as tensors with a leading clip axis; mirrored twins follow as clips of their own."""
+    """All clips as tensors with a leading clip axis; mirrored twins are clips of their own."""
 
     local_NKLGG: torch.Tensor
     pose_NT6: torch.Tensor

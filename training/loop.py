@@ -123,7 +123,7 @@ class Trainer:
 
 
 def run_until(trainer: Trainer, minutes: float) -> Iterable[int]:
-    """Yield steps until `total` or the deadline, saving the state every two minutes and at the end."""
+    """Yield steps until `total` or the deadline; save every two minutes and at the end."""
     start = saved = time.monotonic()
     while trainer.step < trainer.total and time.monotonic() - start < minutes * 60.0:
         yield trainer.step

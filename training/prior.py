@@ -1,7 +1,7 @@
-"""Train the prior from speech to facial motion: `python -m training.prior --latents FILE --run DIR`.
+"""Train the prior from speech to facial motion: `python -m training.prior --latents FILE`.
 
-Also trains the codec's identity encoder, the portrait's latent frame, since the prior is the first to
-need it: how far a mouth must move to close depends on how open the portrait holds it.
+Also trains the codec's identity encoder, the portrait's latent frame, since the prior is the
+first to need it: how far a mouth must move to close depends on how open the portrait holds it.
 
 Shape legend: B = clips, K = facial channels, L = latent frames, G = grid side.
 """
@@ -70,7 +70,7 @@ def probe_inputs(local_NKLGG: torch.Tensor, ref_openness_N: torch.Tensor) -> tor
 def opening_figures(
     probe: torch.Tensor, local_NKLGG: torch.Tensor, clips: LatentClips
 ) -> dict[str, float]:
-    """Return correlation and amplitude ratio of mouth opening against the truth, over all frames."""
+    """Return correlation and amplitude ratio of mouth opening against the truth, all frames."""
     read = (probe_inputs(local_NKLGG, clips.ref_openness_N) @ probe).reshape(-1)
     truth = clips.openness_NT.reshape(-1)
     return {
@@ -82,7 +82,7 @@ def opening_figures(
 def evaluate(
     codec: MotionCodec, prior: MotionPrior, clips: LatentClips, probe: torch.Tensor
 ) -> dict[str, float]:
-    """Return opening figures of the prior on held-out clips, with their own and with other sound."""
+    """Return opening figures of the prior on held-out clips, with their own and other sound."""
     with torch.inference_mode():
         reference = codec.identity(clips.portraits(torch.arange(len(clips))))[:, :, None]
         results = {}

@@ -214,9 +214,7 @@ class MotionCodec(nn.Module):
         moved = warp(portrait, combined)
         painted = warp(resize(torch.cat((paint, opacity), dim=1), height, width), head)
         frames = moved * (1.0 - painted[:, 3:]) + painted[:, :3]
-        return rearrange(
-            frames.clamp(-1, 1), "(b f) c h w -> b c f h w", f=self.frames_per_latent
-        )
+        return rearrange(frames.clamp(-1, 1), "(b f) c h w -> b c f h w", f=self.frames_per_latent)
 
 
 def _head_flow(poses_BF6: torch.Tensor, state: MotionDecoderState) -> torch.Tensor:
@@ -230,9 +228,7 @@ def resize_antialiased(image_BCHW: torch.Tensor) -> torch.Tensor:
     """Bring a picture to the canonical 256x256 with area averaging when it shrinks."""
     if image_BCHW.shape[-2:] == (CANONICAL, CANONICAL):
         return image_BCHW
-    return F.interpolate(
-        image_BCHW, size=(CANONICAL, CANONICAL), mode="bilinear", antialias=True
-    )
+    return F.interpolate(image_BCHW, size=(CANONICAL, CANONICAL), mode="bilinear", antialias=True)
 
 
 def soft_head(features: PortraitFeatures) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,6 +4,7 @@ Shape legend: B = batch, N = frames (batch of single frames), C = channels, H, W
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -16,6 +17,12 @@ MOUTH_BOX: Box = (64, 128, 128, 96)
 EYES_BOX: Box = (48, 76, 160, 64)
 
 
+def zero(layer: nn.Conv2d) -> None:
+    """Start a layer at zero, so that what it corrects is kept until training says otherwise."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ResidualConv(nn.Module):
     """Two 3x3 convolutions around a skip; the second starts at zero, so the block starts as one."""
 
@@ -24,9 +31,7 @@ class ResidualConv(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        assert self.conv2.bias is not None
-        nn.init.zeros_(self.conv2.bias)
+        zero(self.conv2)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Return x plus its correction."""
@@ -38,7 +43,8 @@ class ResidualConv(nn.Module):
 class PortraitFeatures:
     """What is read from a portrait once a session.
 
-    `map_BCHW` are features at a quarter of the canonical size (64x64); `depth_B1HW` (cm towards the camera from the neck's base) and `headness_B1HW` (0..1) at 64x64.
+    `map_BCHW` are features at a quarter of the canonical size (64x64); `depth_B1HW` (centimetres
+    towards the camera from the neck's base) and `headness_B1HW` (0..1) are 64x64 too.
     """
 
     map_BCHW: torch.Tensor
@@ -56,7 +62,7 @@ class PortraitEncoder(nn.Module):
         self.stem = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
         self.down = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), ResidualConv(b))
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            for a, b in pairwise(widths)
         )
         self.middle = nn.Sequential(ResidualConv(widths[3]), ResidualConv(widths[3]))
         self.up1 = nn.Conv2d(widths[3] + widths[2], widths[2], 3, padding=1)
@@ -96,7 +102,7 @@ class IdentityEncoder(nn.Module):
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), ResidualConv(b), nn.SiLU())
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
+                for a, b in pairwise(widths)
             ),
             nn.Conv2d(widths[-1], channels, 3, padding=1),
         )
@@ -126,9 +132,7 @@ class FieldRefiner(nn.Module):
         self.body = nn.Sequential(ResidualConv(hidden), ResidualConv(hidden))
         self.correct = nn.Conv2d(hidden, 12, 3, padding=1)
         self.emit = nn.Conv2d(hidden, 4 * frame_features, 1)
-        nn.init.zeros_(self.correct.weight)
-        assert self.correct.bias is not None
-        nn.init.zeros_(self.correct.bias)
+        zero(self.correct)
 
     def forward(
         self, field_BCHW: torch.Tensor, map_BCHW: torch.Tensor
