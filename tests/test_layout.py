@@ -39,7 +39,11 @@ def test_sound_and_picture_import_without_servers_or_clusters() -> None:
     program = f"{blocked}; import audio.mel_encoder, video.dit, pipeline.generator"
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
 

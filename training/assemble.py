@@ -10,6 +10,9 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from audio.mel_encoder import MelEncoderConfig
 from training.base import POCKET_DIT
 from video.motion_codec import MotionCodecConfig
@@ -33,16 +36,36 @@ def pocket_config() -> dict[str, object]:
     }
 
 
+def join_codec(
+    painter: dict[str, torch.Tensor], latent_side: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the codec whose decoder comes from `painter` and whose identity encoder does not.
+
+    Both were trained side by side from one linear core; another core raises ValueError.
+    """
+    for name, tensor in painter.items():
+        if name.startswith("motion.") and not torch.equal(tensor, latent_side[name]):
+            raise ValueError(f"{name} differs: both parts must come from the same linear core")
+    identity = {n: t for n, t in latent_side.items() if n.startswith("identity.")}
+    return painter | identity
+
+
 def main() -> None:
     """Write the folder; parts that are missing raise FileNotFoundError by name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=Path, required=True)
+    parser.add_argument("--painter", type=Path, default=None, help="codec trained on pictures")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "config.json").write_text(json.dumps(pocket_config(), indent=2) + "\n")
     for part in PARTS:
         shutil.copyfile(args.parts / f"{part}.safetensors", args.out / f"{part}.safetensors")
+    if args.painter is not None:
+        save_file(
+            join_codec(load_file(args.painter), load_file(args.parts / "codec.safetensors")),
+            args.out / "codec.safetensors",
+        )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def latents_to_pose(channels_BKTGG: torch.Tensor, last_B6: torch.Tensor) -> torc
     return poses.reshape(batch, num_latents * 2 * KNOTS_PER_LATENT, 6)
 
 
-def smooth_pose(pose_BT6: torch.Tensor, state_B26: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def smooth_pose(
+    pose_BT6: torch.Tensor, state_B26: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Low-pass poses frame by frame and return them with the filter's next state [B, 2, 6].
 
     Two one-pole filters in cascade: heads move below about 3 Hz, what is faster is sampling noise.
