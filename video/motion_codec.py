@@ -11,6 +11,7 @@ Shape legend: B = batch, C = channels, T = latent frames, N = video frames, H, W
 K = facial channels, G = grid side (8), S = field side (64).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
+from video.codec import DecoderState
 from video.errors import WeightsError
 from video.head_pose import (
     POSE_CHANNELS,
@@ -84,7 +86,7 @@ class MotionDecoderState:
         """Return what changes while decoding; the portrait itself is the session's input."""
         return {"pose": self.pose_B6.clone(), "smooth": self.smooth_B26.clone()}
 
-    def import_state(self, state: dict[str, torch.Tensor]) -> None:
+    def import_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Continue from an exported state of the same portrait."""
         self.pose_B6 = state["pose"].to(self.pose_B6)
         self.smooth_B26 = state["smooth"].to(self.smooth_B26)
@@ -151,8 +153,10 @@ class MotionCodec(nn.Module):
             smooth_B26=image_BCHW.new_zeros(batch, 2, 6),
         )
 
-    def decode(self, latents_BCTHW: torch.Tensor, state: MotionDecoderState) -> torch.Tensor:
+    def decode(self, latents_BCTHW: torch.Tensor, state: DecoderState) -> torch.Tensor:
         """Return frames [B, 3, 4*T, H, W] in [-1, 1] and advance `state`; any T gives the same."""
+        if not isinstance(state, MotionDecoderState):
+            raise TypeError(f"state is {type(state).__name__}: use the one that start() returned")
         pose = latents_to_pose(latents_BCTHW[:, :POSE_CHANNELS], state.pose_B6)
         state.pose_B6 = pose[:, -1]
         smoothed, state.smooth_B26 = smooth_pose(pose, state.smooth_B26)
