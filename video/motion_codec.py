@@ -38,7 +38,6 @@ from video.motion_nets import (
     PortraitEncoder,
     PortraitFeatures,
     RegionPainter,
-    crop,
     crop_scaled,
 )
 from video.warp import resize, warp
@@ -87,7 +86,14 @@ class MotionDecoderState:
         return {"pose": self.pose_B6.clone(), "smooth": self.smooth_B26.clone()}
 
     def import_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue from an exported state of the same portrait."""
+        """Continue from an exported state of the same portrait.
+
+        Raises:
+            ValueError: the names or shapes are not those of `export_state`.
+        """
+        shapes = {name: value.shape for name, value in self.export_state().items()}
+        if {name: value.shape for name, value in state.items()} != shapes:
+            raise ValueError(f"state {sorted(state)} is not one of a motion decoder")
         self.pose_B6 = state["pose"].to(self.pose_B6)
         self.smooth_B26 = state["smooth"].to(self.smooth_B26)
 
@@ -185,23 +191,21 @@ class MotionCodec(nn.Module):
         portrait = canonical_BCHW.repeat_interleave(frames, dim=0)
         field = resize(field_NQSS, CANONICAL, CANONICAL)
         features_NCSS = torch.cat((emitted_NCSS, map_NCSS), dim=1)
-        flow = field[:, :2]
-        paint = torch.zeros_like(portrait)
-        opacity = torch.zeros_like(portrait[:, :1])
+        flow = field[:, :2].clone()
+        painted = portrait.new_zeros(len(portrait), 4, CANONICAL, CANONICAL)
         for painter in (self.eyes, self.mouth):
             x, y, width, height = painter.box
-            place = (0, 0, y, CANONICAL - y - height, x, CANONICAL - x - width)
-            spread = (place[4], place[5], place[2], place[3])
-            warped = crop(warp(portrait, flow), painter.box)
+            window = (..., slice(y, y + height), slice(x, x + width))
+            inside = flow[window]
             colour, cover, correction = painter(
-                crop(portrait, painter.box),
-                warped,
-                crop(field, painter.box),
+                portrait[window],
+                warp(portrait, inside, (x, y)),
+                field[window],
                 crop_scaled(features_NCSS, painter.box, CANONICAL // self.config.field_side),
             )
-            flow = flow + F.pad(correction, spread)
-            paint = paint + F.pad(colour * cover, spread)
-            opacity = opacity + F.pad(cover, spread)
+            painted[window] += torch.cat((colour * cover, cover), dim=1)
+            flow[window] = inside + correction
+        paint, opacity = painted[:, :3], painted[:, 3:]
         return flow, paint, opacity
 
     def _decode_latent(

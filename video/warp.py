@@ -26,16 +26,20 @@ def pixel_grid(height: int, width: int, device: torch.device) -> torch.Tensor:
         return _pixel_grid(height, width, device)
 
 
-def warp(image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor) -> torch.Tensor:
+def warp(
+    image_BCHW: torch.Tensor, flow_B2HW: torch.Tensor, origin_xy: tuple[int, int] = (0, 0)
+) -> torch.Tensor:
     """Sample `image` at every output pixel plus its displacement (in pixels of `image`).
 
-    The result has the height and width of `flow`; both must cover the same extent, so a flow
-    finer than the image is not rescaled here. Samples outside the image repeat its border.
+    The result has the height and width of `flow`, whose first pixel lies at `origin_xy` of the
+    image: a flow smaller than the image gives that window of the warped picture. Samples outside
+    the image repeat its border.
     """
     height, width = flow_B2HW.shape[-2:]
+    image_height, image_width = image_BCHW.shape[-2:]
     position_B2HW = pixel_grid(height, width, flow_B2HW.device) + flow_B2HW
-    x_BHW = position_B2HW[:, 0] * (2.0 / max(width - 1, 1)) - 1.0
-    y_BHW = position_B2HW[:, 1] * (2.0 / max(height - 1, 1)) - 1.0
+    x_BHW = (position_B2HW[:, 0] + origin_xy[0]) * (2.0 / max(image_width - 1, 1)) - 1.0
+    y_BHW = (position_B2HW[:, 1] + origin_xy[1]) * (2.0 / max(image_height - 1, 1)) - 1.0
     return F.grid_sample(
         image_BCHW,
         torch.stack((x_BHW, y_BHW), dim=-1).to(image_BCHW.dtype),
