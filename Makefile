@@ -64,8 +64,8 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(DEV_STAMP)
-	$(BIN)/python -m benchmarks.render_speed
-	$(BIN)/python -m benchmarks.memory_flat
+	$(BIN)/python benchmarks/render_speed.py
+	$(BIN)/python benchmarks/memory_flat.py
 
 clean:
 	rm -rf $(OUT) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -66,6 +66,7 @@ def main() -> None:
             join_codec(load_file(args.painter), load_file(args.parts / "codec.safetensors")),
             args.out / "codec.safetensors",
         )
+        (args.out / "codec.safetensors").chmod(0o644)
 
 
 if __name__ == "__main__":

@@ -142,3 +142,4 @@ def export(state: dict[str, torch.Tensor], prefix: str, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
+    path.chmod(0o644)  # weights are for everybody who can read the folder

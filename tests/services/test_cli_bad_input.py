@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from tests.services.conftest import noise, picture, write_wav
 from tests.support.viva import run_viva
 
 pytestmark = pytest.mark.cli
+
+Refuse = Callable[..., str]
 
 
 def missing(folder: Path) -> Path:
@@ -158,7 +161,7 @@ IMAGES = [
 
 
 @pytest.fixture
-def refuse(tmp_path, tiny_model, portrait, speech, monkeypatch, capfd) -> Callable[..., str]:
+def refuse(tmp_path: Path, tiny_model: Path, portrait: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
     """Render with one thing wrong; return the line that says so."""
 
     def run(**wrong: object) -> str:
@@ -189,7 +192,7 @@ def refuse(tmp_path, tiny_model, portrait, speech, monkeypatch, capfd) -> Callab
 
 
 @pytest.mark.parametrize("make", AUDIO)
-def test_audio(refuse, tmp_path, make):
+def test_audio(refuse: Refuse, tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     line = refuse(audio=path)
     assert path.name in line
@@ -197,19 +200,19 @@ def test_audio(refuse, tmp_path, make):
 
 
 @pytest.mark.parametrize("make", IMAGES)
-def test_image(refuse, tmp_path, make):
+def test_image(refuse: Refuse, tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     line = refuse(portrait=path)
     assert path.name in line
     assert ":" in line.split(path.name, 1)[1], "no remedy"
 
 
-def test_ten_hours_names_the_option_that_helps(refuse, tmp_path):
+def test_ten_hours_names_the_option_that_helps(refuse: Refuse, tmp_path: Path) -> None:
     assert "--max-seconds" in refuse(audio=ten_hours(tmp_path))
 
 
 @pytest.mark.parametrize("wanted", ["portrait", "audio", "out"])
-def test_missing_option(refuse, wanted):
+def test_missing_option(refuse: Refuse, wanted: str) -> None:
     assert f"--{wanted} is missing" in refuse(**{wanted: None})
 
 
@@ -231,47 +234,47 @@ def test_missing_option(refuse, wanted):
         ("plan", "/nowhere/plan.yaml"),
     ],
 )
-def test_option(refuse, option, value):
+def test_option(refuse: Refuse, option: str, value: str) -> None:
     line = refuse(**{option: value})
     assert value in line
 
 
-def test_unknown_names_list_what_there_is(refuse):
-    assert "live-avatar, pocket, pocket-4step" in refuse(plan="no-such-plan")
+def test_unknown_names_list_what_there_is(refuse: Refuse) -> None:
+    assert "live-avatar, pocket, pocket-2step" in refuse(plan="no-such-plan")
 
 
-def test_plan_that_is_no_plan(refuse, tmp_path):
+def test_plan_that_is_no_plan(refuse: Refuse, tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("name: bad\nstages: []\n")
     assert "bad.yaml" in refuse(plan=path)
 
 
 @pytest.mark.parametrize("suffix", [".mov", "", ".wav"])
-def test_output_of_another_kind(refuse, tmp_path, suffix):
+def test_output_of_another_kind(refuse: Refuse, tmp_path: Path, suffix: str) -> None:
     assert ".mp4" in refuse(out=tmp_path / "out" / f"video{suffix}")
 
 
-def test_output_folder_that_does_not_exist(refuse, tmp_path):
+def test_output_folder_that_does_not_exist(refuse: Refuse, tmp_path: Path) -> None:
     line = refuse(out=tmp_path / "out" / "deeper" / "video.mp4")
     assert "deeper" in line
     assert "create it" in line
 
 
-def test_output_below_a_file(refuse, tmp_path):
+def test_output_below_a_file(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     assert "plain" in refuse(out=tmp_path / "plain" / "video.mp4")
 
 
-def test_output_that_is_a_folder(refuse, tmp_path):
+def test_output_that_is_a_folder(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "video.mp4").mkdir()
     assert "is a folder" in refuse(out=tmp_path / "video.mp4")
 
 
-def test_output_where_nobody_may_write(refuse):
+def test_output_where_nobody_may_write(refuse: Refuse) -> None:
     assert "/proc/video.mp4" in refuse(out="/proc/video.mp4")
 
 
-def test_output_that_exists_is_left_as_it_is(refuse, tmp_path):
+def test_output_that_exists_is_left_as_it_is(refuse: Refuse, tmp_path: Path) -> None:
     path = tmp_path / "kept.mp4"
     path.write_bytes(b"precious")
     assert "--overwrite" in refuse(out=path)
@@ -279,11 +282,11 @@ def test_output_that_exists_is_left_as_it_is(refuse, tmp_path):
 
 
 @pytest.fixture
-def copied_model(tmp_path, tiny_model) -> Path:
+def copied_model(tmp_path: Path, tiny_model: Path) -> Path:
     return Path(shutil.copytree(tiny_model, tmp_path / "model"))
 
 
-def test_weights_of_another_shape(refuse, copied_model):
+def test_weights_of_another_shape(refuse: Refuse, copied_model: Path) -> None:
     path = copied_model / "dit.safetensors"
     weights = load_file(path)
     weights["head.head.weight"] = torch.zeros(3, 3)
@@ -293,7 +296,7 @@ def test_weights_of_another_shape(refuse, copied_model):
     assert "head.head.weight" in line
 
 
-def test_weights_that_lack_a_tensor_or_bring_one_too_many(refuse, copied_model):
+def test_weights_that_lack_a_tensor_or_bring_one_too_many(refuse: Refuse, copied_model: Path) -> None:
     path = copied_model / "speech.safetensors"
     weights = load_file(path)
     weights["surplus"] = weights.pop("stem.bias")
@@ -304,12 +307,12 @@ def test_weights_that_lack_a_tensor_or_bring_one_too_many(refuse, copied_model):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"text", b"\xff" * 64])
-def test_weights_that_are_no_weights(refuse, copied_model, content):
+def test_weights_that_are_no_weights(refuse: Refuse, copied_model: Path, content: bytes) -> None:
     (copied_model / "codec.safetensors").write_bytes(content)
     assert "codec.safetensors" in refuse(model=copied_model)
 
 
-def test_weights_that_are_missing(refuse, copied_model):
+def test_weights_that_are_missing(refuse: Refuse, copied_model: Path) -> None:
     (copied_model / "codec.safetensors").unlink()
     assert "codec.safetensors" in refuse(model=copied_model)
 
@@ -329,7 +332,7 @@ def test_weights_that_are_missing(refuse, copied_model):
         ({"dit": None}, "dit"),
     ],
 )
-def test_config_with_a_wrong_field(refuse, copied_model, change, names):
+def test_config_with_a_wrong_field(refuse: Refuse, copied_model: Path, change: dict[str, Any], names: str) -> None:
     path = copied_model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     line = refuse(model=copied_model)
@@ -338,20 +341,20 @@ def test_config_with_a_wrong_field(refuse, copied_model, change, names):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00"])
-def test_config_that_is_none(refuse, copied_model, text):
+def test_config_that_is_none(refuse: Refuse, copied_model: Path, text: str) -> None:
     (copied_model / "config.json").write_text(text)
     assert "config.json" in refuse(model=copied_model)
 
 
 @pytest.mark.parametrize("arguments", [["render", "--frames", "3"], ["fly"], ["render", "--seed"]])
-def test_words_that_are_no_options(arguments, monkeypatch, capfd):
+def test_words_that_are_no_options(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = run_viva(arguments, monkeypatch, capfd)
     assert outcome.status == 2
     assert len(outcome.stderr.splitlines()) == 1
     assert "--help" in outcome.stderr
 
 
-def test_model_info_of_what_is_no_model(tmp_path, monkeypatch, capfd):
+def test_model_info_of_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = run_viva(["model", "info", str(tmp_path)], monkeypatch, capfd)
     assert outcome.status == 2
     assert len(outcome.stderr.splitlines()) == 1

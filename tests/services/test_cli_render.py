@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,14 +23,17 @@ from tests.support.viva import ROOT, Outcome, run_viva, start_viva
 
 pytestmark = pytest.mark.cli
 
+Viva = Callable[..., Outcome]
+Render = Callable[..., tuple[Outcome, Path]]
+
 
 @pytest.fixture
-def viva(monkeypatch, capfd):
+def viva(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Viva:
     return lambda *arguments: run_viva([str(a) for a in arguments], monkeypatch, capfd)
 
 
 @pytest.fixture
-def render(viva, tmp_path, tiny_model, portrait, speech):
+def render(viva: Viva, tmp_path: Path, tiny_model: Path, portrait: Path, speech: Path) -> Render:
     """Render with some options changed; return the outcome and the output's path."""
 
     def run(*flags: object, **changes: object) -> tuple[Outcome, Path]:
@@ -60,7 +64,7 @@ def lengths(path: Path) -> tuple[int, int, Fraction]:
     return num_frames, num_samples, rate
 
 
-def test_a_render_is_as_long_as_its_sound_and_says_so_in_one_line(render):
+def test_a_render_is_as_long_as_its_sound_and_says_so_in_one_line(render: Render) -> None:
     outcome, path = render()
     assert outcome.status == 0
     assert outcome.stderr == ""
@@ -80,11 +84,11 @@ def test_a_render_is_as_long_as_its_sound_and_says_so_in_one_line(render):
         ({"max_seconds": "0.21"}, 6, Fraction(25)),
         ({"max_seconds": "100"}, 15, Fraction(25)),
         ({"size": "96x64"}, 15, Fraction(25)),
-        ({"plan": "pocket-4step"}, 15, Fraction(25)),
+        ({"plan": "pocket-2step"}, 15, Fraction(25)),
         ({"plan": "live-avatar"}, 15, Fraction(25)),
     ],
 )
-def test_rates_limits_sizes_and_plans(render, changes, frames, fps):
+def test_rates_limits_sizes_and_plans(render: Render, changes: dict[str, str], frames: int, fps: Fraction) -> None:
     outcome, path = render("--json", **changes)
     assert outcome.status == 0, outcome.stderr
     summary = json.loads(outcome.stdout)
@@ -95,7 +99,7 @@ def test_rates_limits_sizes_and_plans(render, changes, frames, fps):
     assert Fraction(summary["fps"]) == fps
 
 
-def test_json_is_one_object_with_these_fields(render):
+def test_json_is_one_object_with_these_fields(render: Render) -> None:
     outcome, path = render("--json", seed=7)
     assert outcome.stderr == ""
     summary = json.loads(outcome.stdout)
@@ -118,13 +122,13 @@ def test_json_is_one_object_with_these_fields(render):
     assert (summary["out"], summary["model"], summary["seed"]) == (str(path), "tiny", 7)
 
 
-def test_quiet_says_nothing(render):
+def test_quiet_says_nothing(render: Render) -> None:
     outcome, path = render("--quiet")
     assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
     assert path.is_file()
 
 
-def test_the_same_seed_gives_the_same_file_and_another_seed_another(render, tmp_path):
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(render: Render, tmp_path: Path) -> None:
     contents = [
         render(out=tmp_path / name, seed=seed)[1].read_bytes()
         for name, seed in (("a.mp4", 1), ("b.mp4", 1), ("c.mp4", 2))
@@ -133,7 +137,7 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(render, tmp_
     assert contents[0] != contents[2]
 
 
-def test_overwrite_replaces_only_when_told(render):
+def test_overwrite_replaces_only_when_told(render: Render) -> None:
     first, path = render(seed=1)
     kept = path.read_bytes()
     assert first.status == 0
@@ -143,7 +147,7 @@ def test_overwrite_replaces_only_when_told(render):
     assert path.read_bytes() != kept
 
 
-def test_a_render_that_fails_keeps_what_it_was_to_overwrite(render, tmp_path):
+def test_a_render_that_fails_keeps_what_it_was_to_overwrite(render: Render, tmp_path: Path) -> None:
     _, path = render()
     kept = path.read_bytes()
     broken = write_wav(tmp_path / "cut.wav", noise(2.0))
@@ -152,19 +156,19 @@ def test_a_render_that_fails_keeps_what_it_was_to_overwrite(render, tmp_path):
     assert path.read_bytes() == kept
 
 
-def test_silence_is_sound_like_any_other(render, tmp_path):
+def test_silence_is_sound_like_any_other(render: Render, tmp_path: Path) -> None:
     silent = write_wav(tmp_path / "silent.wav", np.zeros(RATE // 2))
     outcome, path = render(audio=silent)
     assert outcome.status == 0
     assert lengths(path)[:2] == (13, RATE // 2)
 
 
-def test_a_cmyk_portrait_is_a_portrait(render, tmp_path):
+def test_a_cmyk_portrait_is_a_portrait(render: Render, tmp_path: Path) -> None:
     picture().convert("CMYK").save(tmp_path / "print.jpg")
     assert render(portrait=tmp_path / "print.jpg")[0].status == 0
 
 
-def test_a_turned_transparent_portrait_is_a_portrait(render, tmp_path):
+def test_a_turned_transparent_portrait_is_a_portrait(render: Render, tmp_path: Path) -> None:
     image = picture(96, 128).convert("RGBA")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -172,7 +176,7 @@ def test_a_turned_transparent_portrait_is_a_portrait(render, tmp_path):
     assert render(portrait=tmp_path / "turned.png")[0].status == 0
 
 
-def test_sound_at_a_rate_that_mp4_lacks_is_resampled(render, tmp_path):
+def test_sound_at_a_rate_that_mp4_lacks_is_resampled(render: Render, tmp_path: Path) -> None:
     odd = write_wav(tmp_path / "odd.wav", noise(0.5), rate=10000)
     outcome, path = render("--json", audio=odd)
     assert outcome.status == 0, outcome.stderr
@@ -182,7 +186,7 @@ def test_sound_at_a_rate_that_mp4_lacks_is_resampled(render, tmp_path):
     assert num_frames == -(-seconds * 25 // 1)
 
 
-def test_the_sound_is_the_sound_that_went_in(render, tmp_path):
+def test_the_sound_is_the_sound_that_went_in(render: Render, tmp_path: Path) -> None:
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     _, path = render(audio=write_wav(tmp_path / "tone.wav", tone))
     with av.open(str(path)) as container:
@@ -191,7 +195,7 @@ def test_the_sound_is_the_sound_that_went_in(render, tmp_path):
     assert abs(int(spectrum.argmax()) - 440) <= 1
 
 
-def test_the_progress_bar_speaks_of_frames_rate_and_time(capfd):
+def test_the_progress_bar_speaks_of_frames_rate_and_time(capfd: pytest.CaptureFixture[str]) -> None:
     from services.progress import describe_rates, progress_bar
 
     ticks = iter([0.0, 0.0, 2.0])
@@ -204,13 +208,13 @@ def test_the_progress_bar_speaks_of_frames_rate_and_time(capfd):
     assert describe_rates(0, 2.0, Fraction(25)) == "starting"
 
 
-def start_long_render(tmp_path: Path, tiny_model: Path, portrait: Path, **options: object):
+def start_long_render(tmp_path: Path, tiny_model: Path, portrait: Path, preexec_fn: Callable[[], None] | None = None) -> tuple["subprocess.Popen[str]", Path]:
     """A render in its own process that would take minutes."""
     sound = write_wav(tmp_path / "long.wav", noise(120.0))
     out = tmp_path / "out" / "video.mp4"
     out.parent.mkdir()
     words = ["--portrait", portrait, "--audio", sound, "--out", out, "--model", tiny_model]
-    process = start_viva(["render", *map(str, words), "--crop", "center"], **options)
+    process = start_viva(["render", *map(str, words), "--crop", "center"], preexec_fn=preexec_fn)
     return process, out
 
 
@@ -226,7 +230,7 @@ def wait_for_partial(process: "subprocess.Popen[str]", folder: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
 )
-def test_an_interrupted_render_leaves_nothing(tmp_path, tiny_model, portrait, number, status):
+def test_an_interrupted_render_leaves_nothing(tmp_path: Path, tiny_model: Path, portrait: Path, number: signal.Signals, status: int) -> None:
     process, out = start_long_render(tmp_path, tiny_model, portrait)
     wait_for_partial(process, out.parent)
     process.send_signal(number)
@@ -238,7 +242,7 @@ def test_an_interrupted_render_leaves_nothing(tmp_path, tiny_model, portrait, nu
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, tiny_model, portrait):
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, tiny_model: Path, portrait: Path) -> None:
     def limit_file_size() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -253,7 +257,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, tiny_model, portra
     assert list(out.parent.iterdir()) == []
 
 
-def test_help_answers_without_loading_the_heavy_parts():
+def test_help_answers_without_loading_the_heavy_parts() -> None:
     program = (
         "import sys; sys.argv = ['viva', '--help']\n"
         "import services.cli\n"
@@ -271,13 +275,13 @@ def test_help_answers_without_loading_the_heavy_parts():
 
 
 @pytest.mark.parametrize("words", [[], ["render"], ["model"], ["model", "info"]])
-def test_every_command_has_help(viva, words):
+def test_every_command_has_help(viva: Viva, words: list[str]) -> None:
     outcome = viva(*words, "--help")
     assert outcome.status == 0
     assert "Usage" in outcome.stdout
 
 
-def test_the_set_of_options_is_frozen():
+def test_the_set_of_options_is_frozen() -> None:
     command = typer.main.get_command(cli.app)
     found = {
         name: sorted(opt for p in sub.params for opt in p.opts if opt.startswith("--"))
@@ -301,7 +305,7 @@ def test_the_set_of_options_is_frozen():
     assert sorted(found) == ["model", "render"]
 
 
-def test_model_info_counts_what_is_there(viva, tiny_model):
+def test_model_info_counts_what_is_there(viva: Viva, tiny_model: Path) -> None:
     outcome = viva("model", "info", tiny_model, "--json")
     assert outcome.status == 0
     info = json.loads(outcome.stdout)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 
 @given(width=st.integers(32, 1024), height=st.integers(32, 1024))
-def test_even_sizes_are_read_back(width, height):
+def test_even_sizes_are_read_back(width: int, height: int) -> None:
     assert parse_size(f"{2 * width}x{2 * height}") == (2 * width, 2 * height)
 
 
@@ -43,7 +43,7 @@ def test_even_sizes_are_read_back(width, height):
         ("64x101", "64x102"),
     ],
 )
-def test_other_sizes_are_refused(text, says):
+def test_other_sizes_are_refused(text: str, says: str) -> None:
     with pytest.raises(OptionError, match=f"--size.*{says}"):
         parse_size(text)
 
@@ -59,7 +59,7 @@ def test_other_sizes_are_refused(text, says):
         (" 24 ", Fraction(24)),
     ],
 )
-def test_frame_rates_are_exact(text, fps):
+def test_frame_rates_are_exact(text: str, fps: Fraction) -> None:
     assert parse_fps(text) == fps
 
 
@@ -67,34 +67,34 @@ def test_frame_rates_are_exact(text, fps):
     "text",
     ["", "0", "0.5", "61", "-25", "25fps", "1/0", "0/0", "1e1", "nan", "inf", "25/", "1000/10"],
 )
-def test_other_frame_rates_are_refused(text):
+def test_other_frame_rates_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="--fps"):
         parse_fps(text)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "1e3", "ten", "1:30", "9999999"])
-def test_times_that_are_none_are_refused(text):
+def test_times_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="--max-seconds"):
         parse_seconds(text)
 
 
-def test_times_are_exact():
+def test_times_are_exact() -> None:
     assert parse_seconds("0.1") == Fraction(1, 10)
     assert parse_seconds("90") == 90
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "0x10", "abc", "9223372036854775808", "1 2"])
-def test_seeds_that_are_none_are_refused(text):
+def test_seeds_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="--seed"):
         parse_seed(text)
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_seeds_are_read_back(seed):
+def test_seeds_are_read_back(seed: int) -> None:
     assert parse_seed(str(seed)) == seed
 
 
-def test_crops_and_paths_name_their_option():
+def test_crops_and_paths_name_their_option() -> None:
     with pytest.raises(OptionError, match="--crop"):
         parse_crop_option("middle")
     with pytest.raises(OptionError, match="--audio is missing"):
@@ -104,7 +104,7 @@ def test_crops_and_paths_name_their_option():
 
 
 @given(st.text(max_size=60))
-def test_no_text_makes_a_parser_raise_anything_else(text):
+def test_no_text_makes_a_parser_raise_anything_else(text: str) -> None:
     for parse in (parse_size, parse_fps, parse_seconds, parse_seed, parse_crop_option):
         with suppress(OptionError):
             parse(text)
