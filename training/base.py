@@ -18,7 +18,7 @@ from torch import nn
 
 from training.latents import LatentClips
 from training.loop import Trainer, export, run_until
-from training.prior import channel_weight, opening_figures, opening_probe
+from training.prior import EYE_ROWS, channel_weight, opening_figures, opening_probe
 from video.dit import SpeechToVideoDiT
 from video.dit_config import DiTConfig
 from video.head_pose import POSE_CHANNELS
@@ -28,6 +28,7 @@ from video.prior import MotionPrior, MotionPriorConfig
 SHIFT = 3.0  # noise levels are drawn towards the noisy end, where motion is decided
 PURE_NOISE_SHARE = 0.25
 SINK_DISTANCE = 15
+EVALUATED_SIGMAS = (1.0, 0.9, 0.75, 0.5)
 POCKET_DIT = DiTConfig(
     dim=192,
     ffn_dim=512,
@@ -97,6 +98,17 @@ def sample(
     return x
 
 
+def motion_figures(name: str, latents_BCTGG: torch.Tensor) -> dict[str, float]:
+    """Return spread and change of head pose and spread of the eyes' channels."""
+    pose = latents_BCTGG[:, :POSE_CHANNELS].mean((-2, -1))
+    eyes = latents_BCTGG[:, POSE_CHANNELS:, :, EYE_ROWS]
+    return {
+        f"{name}_pose_std": float(pose.std()),
+        f"{name}_pose_change": float(pose.diff(dim=2).std()),
+        f"{name}_eye_std": float(eyes.std()),
+    }
+
+
 def evaluate(
     dit: SpeechToVideoDiT,
     prior: MotionPrior,
@@ -104,21 +116,20 @@ def evaluate(
     clips: LatentClips,
     probe: torch.Tensor,
 ) -> dict[str, float]:
-    """Return opening figures, pose statistics and blink-like energy of generated held-out clips."""
+    """Return figures of held-out clips generated from their own and from other clips' sound."""
     generator = torch.Generator().manual_seed(7)
+    figures = {}
     with torch.inference_mode():
         truth = clips.latents(torch.arange(len(clips)))
         reference = codec.identity(clips.portraits(torch.arange(len(clips))))[:, :, None]
-        cond = prior(clips.audio_NCT, reference, prior.initial_past(len(clips), clips.audio_NCT))
         noise = torch.randn(truth.shape, generator=generator)
-        made = sample(dit, (1.0, 0.9, 0.75, 0.5), noise, clips.audio_NCT, reference, cond)
-    figures = opening_figures(probe, made[:, POSE_CHANNELS:], clips)
-    for name, latents in (("made", made), ("true", truth)):
-        pose = latents[:, :POSE_CHANNELS].mean((-2, -1))
-        eyes = latents[:, POSE_CHANNELS:, :, 2:4]
-        figures[f"{name}_pose_std"] = float(pose.std())
-        figures[f"{name}_pose_change"] = float(pose.diff(dim=2).std())
-        figures[f"{name}_eye_std"] = float(eyes.std())
+        for name, audio in (("own", clips.audio_NCT), ("other", clips.audio_NCT.roll(1, 0))):
+            cond = prior(audio, reference, prior.initial_past(len(clips), audio))
+            made = sample(dit, EVALUATED_SIGMAS, noise, audio, reference, cond)
+            for key, value in opening_figures(probe, made[:, POSE_CHANNELS:], clips).items():
+                figures[f"{name}_{key}"] = value
+            figures |= motion_figures(name, made)
+    figures |= motion_figures("true", truth)
     return {name: round(value, 4) for name, value in figures.items()}
 
 

@@ -23,6 +23,8 @@ from video.prior import MotionPrior, MotionPriorConfig
 
 EYE_ROWS = slice(2, 4)  # grid rows that hold eyes in an aligned portrait
 BLINK_SHUT = 0.05
+MOVING_PX = 1.0
+CLOSED_PX = 0.3
 
 
 def channel_weight(codec: MotionCodec) -> torch.Tensor:
@@ -70,12 +72,20 @@ def probe_inputs(local_NKLGG: torch.Tensor, ref_openness_N: torch.Tensor) -> tor
 def opening_figures(
     probe: torch.Tensor, local_NKLGG: torch.Tensor, clips: LatentClips
 ) -> dict[str, float]:
-    """Return correlation and amplitude ratio of mouth opening against the truth, all frames."""
-    read = (probe_inputs(local_NKLGG, clips.ref_openness_N) @ probe).reshape(-1)
-    truth = clips.openness_NT.reshape(-1)
+    """Return how mouth opening follows the truth, over clips in which the mouth moves.
+
+    `corr` is the mean over clips of the correlation over a clip's frames, `amplitude` the median
+    ratio of standard deviations, `closed_px` the mean opening where it should be none.
+    """
+    read = (probe_inputs(local_NKLGG, clips.ref_openness_N) @ probe).reshape(len(clips), -1)
+    truth = clips.openness_NT
+    moves = truth.std(dim=1) > MOVING_PX
+    a, b = (x - x.mean(dim=1, keepdim=True) for x in (read[moves], truth[moves]))
+    norms = a.square().mean(dim=1).sqrt() * b.square().mean(dim=1).sqrt()
     return {
-        "corr": float(torch.corrcoef(torch.stack((read, truth)))[0, 1]),
-        "amplitude": float(read.std() / truth.std()),
+        "corr": float(((a * b).mean(dim=1) / norms.clamp_min(1e-6)).mean()),
+        "amplitude": float((a.std(dim=1) / b.std(dim=1)).median()),
+        "closed_px": float(read[truth < CLOSED_PX].mean()),
     }
 
 
