@@ -1,0 +1,47 @@
+"""Draw evenly spaced frames of a video as one picture, to be looked at or shown in the README.
+
+    python docs/contact_sheet.py out/demo.mp4 docs/pictures/demo.png --frames 14 --columns 7
+"""
+
+import argparse
+from pathlib import Path
+
+import av
+from PIL import Image
+
+
+def read_frames(path: Path, count: int) -> list[Image.Image]:
+    """Return `count` frames spread evenly over the video's first stream."""
+    with av.open(str(path)) as container:
+        pictures = [frame.to_image() for frame in container.decode(video=0)]
+    step = max(1, len(pictures) // count)
+    return pictures[step // 2 :: step][:count]
+
+
+def sheet(pictures: list[Image.Image], columns: int, width_px: int) -> Image.Image:
+    """Return the pictures in rows of `columns`, each scaled to `width_px`."""
+    height_px = pictures[0].height * width_px // pictures[0].width
+    rows = -(-len(pictures) // columns)
+    canvas = Image.new("RGB", (columns * width_px, rows * height_px), "white")
+    for index, picture in enumerate(pictures):
+        scaled = picture.resize((width_px, height_px), Image.Resampling.LANCZOS)
+        canvas.paste(scaled, (index % columns * width_px, index // columns * height_px))
+    return canvas
+
+
+def main() -> None:
+    """Write the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--frames", type=int, default=14)
+    parser.add_argument("--columns", type=int, default=7)
+    parser.add_argument("--width", type=int, default=160, help="pixels of one frame")
+    args = parser.parse_args()
+    pictures = read_frames(args.video, args.frames)
+    args.picture.parent.mkdir(parents=True, exist_ok=True)
+    sheet(pictures, args.columns, args.width).save(args.picture, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
