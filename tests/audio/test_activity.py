@@ -1,6 +1,8 @@
 """Speech is told from silence in noise of any level, however the stream is cut."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +20,14 @@ RATE = 16_000
 CONFIG = ActivityConfig()
 
 
-def syllables(seconds, level):
+def syllables(seconds: float, level: float) -> np.ndarray:
     """A voiced buzz swelling five times a second: the envelope of speech."""
     times_s = np.arange(int(seconds * RATE)) / RATE
     buzz = np.sign(np.sin(2 * np.pi * 120 * times_s)) * np.sin(2 * np.pi * 5 * times_s) ** 2
-    return (level * buzz).astype(np.float32)
+    return np.asarray(level * buzz, np.float32)
 
 
-def decide(samples, cuts=()):
+def decide(samples: np.ndarray, cuts: Sequence[int] = ()) -> np.ndarray:
     detector, pieces, start = ActivityDetector(RATE), [], 0
     for size in [*cuts, len(samples)]:
         chunk = samples[start : start + size]
@@ -35,7 +37,7 @@ def decide(samples, cuts=()):
 
 
 @pytest.mark.parametrize("noise_level", [0.0, 1e-4, 3e-3, 0.02])
-def test_planted_speech_is_found(noise_level):
+def test_planted_speech_is_found(noise_level: float) -> None:
     """4 s of noise, 3 s of speech, 2 s of noise: begins within 60 ms, ends within the hangover."""
     samples = noise(9 * RATE, level=noise_level)
     samples[4 * RATE : 7 * RATE] += syllables(3, 0.25)
@@ -47,38 +49,40 @@ def test_planted_speech_is_found(noise_level):
     assert not frames[700 + CONFIG.hangover_frames + 1 :].any()
 
 
-def test_steady_noise_is_learnt():
+def test_steady_noise_is_learnt() -> None:
     frames = decide(noise(12 * RATE, level=0.05))  # -26 dB from the first sample on
     assert not frames[1000:].any()
 
 
-def test_a_click_is_no_speech():
+def test_a_click_is_no_speech() -> None:
     samples = noise(RATE, level=1e-4)
     samples[8000:8100] = 0.9
     assert not decide(samples).any()
 
 
-def test_a_pause_within_a_word_is_no_end():
+def test_a_pause_within_a_word_is_no_end() -> None:
     samples = np.concatenate(
         [syllables(1, 0.3), np.zeros(RATE // 5, np.float32), syllables(1, 0.3)]
     )
     assert decide(samples)[20:].all()
 
 
-def test_silence_is_silence():
+def test_silence_is_silence() -> None:
     assert not decide(np.zeros(RATE, np.float32)).any()
 
 
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 3000), max_size=15), seed=st.integers(0, 9))
-def test_any_cut_gives_the_same_decisions(cuts, seed):
+def test_any_cut_gives_the_same_decisions(cuts: Sequence[int], seed: int) -> None:
     samples = noise(RATE, seed, level=0.01)
     samples[5000:9000] += syllables(0.25, 0.3)
     assert np.array_equal(decide(samples, cuts), decide(samples))
 
 
 @given(st.floats(-100, 0), st.floats(-100, 0), st.integers(0, 5), st.integers(0, 31))
-def test_the_decision_is_pure_and_its_floor_bounded(floor_db, level, loud_frames, hangover_left):
+def test_the_decision_is_pure_and_its_floor_bounded(
+    floor_db: float, level: float, loud_frames: int, hangover_left: int
+) -> None:
     state = ActivityState(floor_db=floor_db, loud_frames=loud_frames, hangover_left=hangover_left)
     after = next_state(state, level, CONFIG)
     assert after == next_state(state, level, CONFIG)
@@ -86,12 +90,12 @@ def test_the_decision_is_pure_and_its_floor_bounded(floor_db, level, loud_frames
     assert 0 <= after.hangover_left <= CONFIG.hangover_frames + 1
 
 
-def test_level_of_known_signals():
+def test_level_of_known_signals() -> None:
     assert level_db(np.zeros(10, np.float32)) == -100.0
     assert level_db(np.full(10, 0.1, np.float32)) == pytest.approx(-20.0, abs=1e-4)
 
 
-def test_state_moves_to_another_detector():
+def test_state_moves_to_another_detector() -> None:
     samples = noise(2 * RATE, level=1e-3)
     samples[RATE:] += syllables(1, 0.3)
     first, second = ActivityDetector(RATE), ActivityDetector(RATE)
@@ -106,14 +110,14 @@ def test_state_moves_to_another_detector():
 
 
 @pytest.mark.parametrize("values", [{"frame_ms": 0}, {"hangover_ms": -5}, {"margin_db": 0}])
-def test_impossible_limits_are_refused(values):
+def test_impossible_limits_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         ActivityConfig(**values)
     with pytest.raises(ValueError, match="no sample in a frame"):
         ActivityDetector(50)
 
 
-def test_real_speech_is_mostly_speech():
+def test_real_speech_is_mostly_speech() -> None:
     """The shared samples are talk with pauses: both must be found."""
     from audio.source import FileSource
 

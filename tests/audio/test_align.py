@@ -21,19 +21,21 @@ fps_values = st.one_of(
 )
 
 
-def numbered(start, count, rate):
+def numbered(start: int, count: int, rate: Fraction) -> AudioFeatures:
     """Features whose value is their index."""
     values = torch.arange(start, start + count, dtype=torch.float64).expand(2, 3, count)
     return AudioFeatures(values_LCT=values, rate=rate, start=start)
 
 
 @given(st.integers(0, 10**7), rates, fps_values)
-def test_index_is_the_nearest_feature(frame, rate, fps):
+def test_index_is_the_nearest_feature(frame: int, rate: Fraction, fps: Fraction) -> None:
     assert feature_index(frame, rate, fps) == floor(frame * rate / fps + Fraction(1, 2))
 
 
 @given(st.integers(0, 10**10), st.sampled_from([8000, 16_000, 44_100, 48_000]), fps_values)
-def test_frames_cover_the_sound_and_no_more(num_samples, sample_rate, fps):
+def test_frames_cover_the_sound_and_no_more(
+    num_samples: int, sample_rate: int, fps: Fraction
+) -> None:
     frames = num_frames(num_samples, sample_rate, fps)
     assert frames == ceil(Fraction(num_samples, sample_rate) * fps)
     assert frames / fps >= Fraction(num_samples, sample_rate)
@@ -46,7 +48,9 @@ def test_frames_cover_the_sound_and_no_more(num_samples, sample_rate, fps):
     sizes=st.lists(st.integers(0, 60), max_size=12),
     extra=st.integers(0, 9),
 )
-def test_any_cut_gives_each_frame_its_nearest_feature(rate, fps, sizes, extra):
+def test_any_cut_gives_each_frame_its_nearest_feature(
+    rate: Fraction, fps: Fraction, sizes: list[int], extra: int
+) -> None:
     aligner, pieces, start = Aligner(rate, fps), [], 0
     for size in sizes:
         pieces.append(aligner.push(numbered(start, size, rate)))
@@ -66,21 +70,21 @@ def test_any_cut_gives_each_frame_its_nearest_feature(rate, fps, sizes, extra):
     assert got[1, 2].tolist() == want
 
 
-def test_no_drift_after_a_day():
+def test_no_drift_after_a_day() -> None:
     """At 30000/1001 fps, frame 2589410 begins after 24 hours and 0.3 ms, not a frame apart."""
     fps, rate = Fraction(30_000, 1001), Fraction(100)
     frame = num_frames(24 * 3600 * 16_000, 16_000, fps)
     assert abs(feature_index(frame, rate, fps) - 24 * 3600 * 100) <= 4
 
 
-def test_holds_only_what_is_needed():
+def test_holds_only_what_is_needed() -> None:
     aligner = Aligner(Fraction(100), Fraction(25))
     for i in range(100):
         aligner.push(numbered(48 * i, 48, Fraction(100)))
     assert aligner.export_state()["kept_LCT"].shape[-1] <= 5
 
 
-def test_state_moves_to_another_aligner():
+def test_state_moves_to_another_aligner() -> None:
     first, second = Aligner(100, 30), Aligner(100, 30)
     second.import_state(first.export_state())  # before the first feature
     first = second
@@ -92,7 +96,7 @@ def test_state_moves_to_another_aligner():
     assert got == [floor(Fraction(j * 100, 30) + Fraction(1, 2)) for j in range(30)]
 
 
-def test_flush_starts_a_stream_and_asks_for_features():
+def test_flush_starts_a_stream_and_asks_for_features() -> None:
     aligner = Aligner(100, 25)
     assert aligner.flush(0).num_frames == 0
     with pytest.raises(ValueError, match="no features came for 3 frames"):
@@ -102,7 +106,7 @@ def test_flush_starts_a_stream_and_asks_for_features():
     assert aligner.push(numbered(0, 10, Fraction(100))).start == 0
 
 
-def test_out_of_order_and_other_rates_are_refused():
+def test_out_of_order_and_other_rates_are_refused() -> None:
     aligner = Aligner(100, 25)
     with pytest.raises(ValueError, match="start at 5, expected 0"):
         aligner.push(numbered(5, 3, Fraction(100)))

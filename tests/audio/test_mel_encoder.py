@@ -1,6 +1,7 @@
 """The pocket's speech encoder: a stream equals the whole, and the look-ahead is exact."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.stream
 SMALL = MelEncoderConfig(channels=16, out_channels=8, lookahead_frames=3, dilations=(1, 2))
 
 
-def make_net(config=SMALL, seed=0):
+def make_net(config: MelEncoderConfig = SMALL, seed: int = 0) -> MelEncoderNet:
     torch.manual_seed(seed)
     return MelEncoderNet(config).eval()
 
@@ -28,7 +29,7 @@ NET = make_net()
 FULL_NET = make_net(MelEncoderConfig())
 
 
-def encode(encoder, samples, cuts):
+def encode(encoder: MelEncoder, samples: np.ndarray, cuts: list[int]) -> torch.Tensor:
     """Push in pieces; return everything and check that the features leave no gap."""
     pieces, start = [], 0
     for size in [*cuts, len(samples)]:
@@ -41,33 +42,33 @@ def encode(encoder, samples, cuts):
 
 
 @torch.no_grad()
-def whole(net, samples):
+def whole(net: MelEncoderNet, samples: np.ndarray) -> torch.Tensor:
     return torch.cat(net(log_mel(torch.from_numpy(samples)[None])), dim=1)
 
 
 @settings(max_examples=40, deadline=None)
 @given(num_samples=st.integers(1, 20_000), cuts=st.lists(st.integers(0, 4000), max_size=12))
-def test_any_cut_equals_the_whole(num_samples, cuts):
+def test_any_cut_equals_the_whole(num_samples: int, cuts: list[int]) -> None:
     samples = noise(num_samples)
     got = encode(MelEncoder(NET), samples, cuts)
     assert torch.equal(got, encode(MelEncoder(NET), samples, []))
     torch.testing.assert_close(got, whole(NET, samples), atol=1e-5, rtol=0)
 
 
-def test_the_shipped_size_streams_as_well():
+def test_the_shipped_size_streams_as_well() -> None:
     samples = noise(48_000)
     got = encode(MelEncoder(FULL_NET), samples, [320] * 100)
     assert got.shape == (1, 70, 301)
     torch.testing.assert_close(got, whole(FULL_NET, samples), atol=1e-5, rtol=0)
 
 
-def test_the_shipped_size_is_small_and_looks_far_enough_back():
+def test_the_shipped_size_is_small_and_looks_far_enough_back() -> None:
     assert sum(p.numel() for p in FULL_NET.parameters()) <= 600_000
     assert FULL_NET.num_past - FULL_NET.config.lookahead_frames >= 40  # 0.4 s
 
 
 @pytest.mark.parametrize("net", [NET, FULL_NET])
-def test_an_output_sees_its_look_ahead_and_nothing_later(net):
+def test_an_output_sees_its_look_ahead_and_nothing_later(net: MelEncoderNet) -> None:
     """Change one mel frame: exactly the outputs whose window holds it change."""
     ahead, past = net.config.lookahead_frames, net.num_past - net.config.lookahead_frames
     mel = torch.randn(1, 80, 160)
@@ -81,7 +82,7 @@ def test_an_output_sees_its_look_ahead_and_nothing_later(net):
     assert (difference[at - ahead : at + 1] > 1e-7).all()
 
 
-def test_silence_before_the_start_changes_nothing():
+def test_silence_before_the_start_changes_nothing() -> None:
     mel = torch.randn(1, 80, 50)
     silence = torch.full((1, 80, 200), NET.config.silent_mel)
     with torch.no_grad():
@@ -89,7 +90,7 @@ def test_silence_before_the_start_changes_nothing():
         torch.testing.assert_close(late, NET(mel)[0], atol=1e-5, rtol=0)
 
 
-def test_features_come_after_the_promised_wait():
+def test_features_come_after_the_promised_wait() -> None:
     encoder = MelEncoder(NET)
     assert encoder.lookahead_s == Fraction((3 + 7) * 160 + 200, 16_000)
     sound, starts = noise(20_000), range(0, 20_000, 40)
@@ -100,14 +101,14 @@ def test_features_come_after_the_promised_wait():
         assert end * 160 + int(encoder.lookahead_s * 16_000) > piece.end_pts
 
 
-def test_visemes_are_shares():
+def test_visemes_are_shares() -> None:
     features, visemes = NET(torch.randn(2, 80, 30))
     assert features.shape == (2, 8, 30)
     assert visemes.shape == (2, len(VISEME_NAMES), 30)
     assert ((visemes >= 0) & (visemes <= 1)).all()
 
 
-def test_the_network_can_learn():
+def test_the_network_can_learn() -> None:
     net = make_net(seed=1)
     loudness = torch.randn(4, 1, 40)
     mel = loudness - 3.5 + 0.1 * torch.randn(4, 80, 40)
@@ -117,13 +118,13 @@ def test_the_network_can_learn():
     for _ in range(25):
         loss = torch.nn.functional.binary_cross_entropy(net(mel)[1], target)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_state_moves_to_another_encoder():
+def test_state_moves_to_another_encoder() -> None:
     samples = noise(20_000)
     first, second = MelEncoder(NET), MelEncoder(NET)
     head = first.push(AudioChunk(samples_T=samples[:7777], sample_rate=16_000, pts=0))
@@ -135,7 +136,7 @@ def test_state_moves_to_another_encoder():
     torch.testing.assert_close(joined, whole(NET, samples), atol=1e-5, rtol=0)
 
 
-def test_flush_and_reset_start_a_stream():
+def test_flush_and_reset_start_a_stream() -> None:
     encoder, samples = MelEncoder(NET), noise(5000)
     first = encode(encoder, samples, [100])
     encoder.push(AudioChunk(samples_T=noise(3000, 9), sample_rate=16_000, pts=0))
@@ -144,14 +145,14 @@ def test_flush_and_reset_start_a_stream():
     assert encode(encoder, np.zeros(0, np.float32), []).shape == (1, 14, 0)
 
 
-def test_it_is_a_speech_encoder():
+def test_it_is_a_speech_encoder() -> None:
     encoder: SpeechEncoder = MelEncoder(FULL_NET)
     assert (encoder.num_layers, encoder.channels, encoder.sample_rate) == (1, 70, 16_000)
     assert encoder.rate == 100
 
 
 @pytest.mark.unit
-def test_config_from_a_model_folder():
+def test_config_from_a_model_folder() -> None:
     config = MelEncoderConfig.from_dict({"channels": 32, "dilations": [1, 3]})
     assert (config.channels, config.dilations, config.feature_channels) == (32, (1, 3), 70)
     with pytest.raises(ValueError, match="unknown keys in the mel encoder's config: chanels"):
@@ -162,12 +163,12 @@ def test_config_from_a_model_folder():
 @pytest.mark.parametrize(
     "values", [{"channels": 0}, {"dilations": ()}, {"lookahead_frames": -1}, {"mel_std": 0.0}]
 )
-def test_impossible_dimensions_are_refused(values):
+def test_impossible_dimensions_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="speech"):
         MelEncoderConfig(**values)
 
 
 @pytest.mark.unit
-def test_sound_of_another_rate_is_refused():
+def test_sound_of_another_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="resample it"):
         MelEncoder(NET).push(AudioChunk(samples_T=noise(10), sample_rate=48_000, pts=0))

@@ -1,5 +1,6 @@
 """A resampled stream equals the resampled whole, sample for sample, and has the promised length."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.stream
 RATES = [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000]
 
 
-def resample(samples, from_rate, to_rate, cuts=(), first_pts=0):
+def resample(
+    samples: np.ndarray, from_rate: int, to_rate: int, cuts: Sequence[int] = (), first_pts: int = 0
+) -> tuple[int, np.ndarray]:
     """Feed the samples in pieces; return everything and check that the pts leave no gap."""
     resampler = StreamResampler(from_rate, to_rate)
     pieces, start = [], 0
@@ -42,7 +45,9 @@ def resample(samples, from_rate, to_rate, cuts=(), first_pts=0):
     num_samples=st.integers(0, 30_000),
     cuts=st.lists(st.integers(0, 5000), max_size=15),
 )
-def test_any_cut_equals_the_whole(from_rate, to_rate, num_samples, cuts):
+def test_any_cut_equals_the_whole(
+    from_rate: int, to_rate: int, num_samples: int, cuts: Sequence[int]
+) -> None:
     samples = noise(num_samples)
     _, got = resample(samples, from_rate, to_rate, cuts)
     assert len(got) == resampled_length(num_samples, from_rate, to_rate)
@@ -53,13 +58,13 @@ def test_any_cut_equals_the_whole(from_rate, to_rate, num_samples, cuts):
 
 
 @given(st.integers(0, 10**9), st.sampled_from(RATES), st.sampled_from(RATES))
-def test_length_is_the_nearest_integer(num_samples, from_rate, to_rate):
+def test_length_is_the_nearest_integer(num_samples: int, from_rate: int, to_rate: int) -> None:
     error = resampled_length(num_samples, from_rate, to_rate) * from_rate - num_samples * to_rate
     assert -from_rate < 2 * error <= from_rate
 
 
 @pytest.mark.parametrize("from_rate", RATES)
-def test_a_tone_stays_in_place(from_rate):
+def test_a_tone_stays_in_place(from_rate: int) -> None:
     """No delay is left: the tone at 16 kHz is the tone made at 16 kHz."""
     _, got = resample(sine(from_rate, 1.0), from_rate, 16_000)
     want = sine(16_000, 1.0)
@@ -67,12 +72,12 @@ def test_a_tone_stays_in_place(from_rate):
     assert np.abs(got[2000:-2000] - want[2000:-2000]).max() < 1e-3
 
 
-def test_pts_are_carried():
+def test_pts_are_carried() -> None:
     first_pts, _ = resample(noise(44_100), 44_100, 16_000, first_pts=441_000)
     assert first_pts == 160_000
 
 
-def test_flush_starts_a_stream():
+def test_flush_starts_a_stream() -> None:
     resampler = StreamResampler(48_000, 16_000)
     chunk = AudioChunk(samples_T=noise(4800), sample_rate=48_000, pts=0)
     first = np.concatenate([resampler.push(chunk).samples_T, resampler.flush().samples_T])
@@ -81,7 +86,7 @@ def test_flush_starts_a_stream():
     assert len(first) == 1600
 
 
-def test_gaps_and_other_rates_are_refused():
+def test_gaps_and_other_rates_are_refused() -> None:
     resampler = StreamResampler(48_000, 16_000)
     resampler.push(AudioChunk(samples_T=noise(100), sample_rate=48_000, pts=0))
     with pytest.raises(ValueError, match="starts at pts 120, the last one ended at 100"):

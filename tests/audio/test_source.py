@@ -2,8 +2,10 @@
 
 import os
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ FORMATS = [
 ]
 
 
-def read(source):
+def read(source: FileSource | ArraySource) -> np.ndarray:
     chunks = list(source.chunks())
     assert [c.pts for c in chunks] == list(np.cumsum([0] + [c.num_samples for c in chunks[:-1]]))
     assert max(c.num_samples for c in chunks) <= source.sample_rate // 10
@@ -40,7 +42,9 @@ def read(source):
 
 
 @pytest.mark.parametrize(("suffix", "codec", "layout", "rate", "tolerance"), FORMATS)
-def test_reads_every_format(tmp_path, suffix, codec, layout, rate, tolerance):
+def test_reads_every_format(
+    tmp_path: Path, suffix: str, codec: str, layout: str, rate: int, tolerance: float
+) -> None:
     tone = sine(rate, 1.5)
     channels = {"mono": 1, "stereo": 2, "5.1": 6}[layout]
     path = write_sound(
@@ -61,21 +65,21 @@ def test_reads_every_format(tmp_path, suffix, codec, layout, rate, tolerance):
     assert np.abs(got[middle] - tone[middle]).max() < tolerance
 
 
-def test_each_iteration_starts_anew(tmp_path):
+def test_each_iteration_starts_anew(tmp_path: Path) -> None:
     source = FileSource(write_sound(tmp_path / "a.wav", sine(16_000, 0.35)[None]))
     first, second = read(source), read(source)
     assert np.array_equal(first, second)
     assert [c.num_samples for c in source.chunks()] == [1600, 1600, 1600, 800]
 
 
-def test_probe_says_what_the_header_states(tmp_path):
+def test_probe_says_what_the_header_states(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.wav", np.zeros((2, 8000), np.float32), layout="stereo")
     info = probe(path)
     assert (info.duration_s, info.sample_rate, info.num_channels) == (Fraction(1, 2), 16_000, 2)
     assert info.codec == "pcm_s16le"
 
 
-def test_downmix_follows_bs775():
+def test_downmix_follows_bs775() -> None:
     weights = downmix_weights(["FL", "FR", "FC", "LFE", "BL", "BR"])
     assert weights.sum() == pytest.approx(1.0)
     assert weights[3] == 0.0
@@ -85,7 +89,7 @@ def test_downmix_follows_bs775():
     assert downmix_weights(["LFE"]) == pytest.approx([1.0])
 
 
-def test_bass_channel_is_not_heard_and_centre_is(tmp_path):
+def test_bass_channel_is_not_heard_and_centre_is(tmp_path: Path) -> None:
     tone = sine(48_000, 0.5)
     only = {}
     for index in (2, 3):
@@ -98,23 +102,23 @@ def test_bass_channel_is_not_heard_and_centre_is(tmp_path):
     assert only[2] == pytest.approx(0.3 / (1 + np.sqrt(2) + 1), rel=1e-2)
 
 
-def test_floats_over_full_scale_are_limited(tmp_path):
+def test_floats_over_full_scale_are_limited(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.wav", 5 * sine(16_000, 0.2)[None], codec="pcm_f32le")
     assert np.abs(read(FileSource(path))).max() == 1.0
 
 
-def test_array_source_serves_chunks():
+def test_array_source_serves_chunks() -> None:
     samples = noise(5000)
     assert np.array_equal(read(ArraySource(samples, 16_000)), samples)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.float32), np.zeros((2, 5), np.float32)])
-def test_array_source_refuses_what_is_no_mono_sound(samples):
+def test_array_source_refuses_what_is_no_mono_sound(samples: np.ndarray) -> None:
     with pytest.raises(AudioError, match="non-empty mono"):
         ArraySource(samples, 16_000)
 
 
-def test_memory_does_not_grow_with_length(tmp_path):
+def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     """The chunks are copies: none keeps a long buffer alive."""
     source = FileSource(write_sound(tmp_path / "a.flac", noise(160_000)[None], codec="flac"))
     assert all(c.samples_T.base is None for c in source.chunks())
@@ -184,7 +188,7 @@ def _ten_hours(tmp_path: Path) -> Path:
     return path
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda t: t / "none.wav", "does not exist: check the path"),
     "directory": (lambda t: t, "is a directory: name a sound file"),
     "empty": (lambda t: _write(t / "a.wav", b""), r"is empty \(0 bytes\)"),
@@ -222,7 +226,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_naming_the_file_and_the_remedy(tmp_path, case):
+def test_bad_input_is_one_line_naming_the_file_and_the_remedy(tmp_path: Path, case: str) -> None:
     make, message = BAD[case]
     path = make(tmp_path)
     with pytest.raises(AudioError, match=message) as caught:
@@ -234,15 +238,15 @@ def test_bad_input_is_one_line_naming_the_file_and_the_remedy(tmp_path, case):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_file_is_refused(tmp_path):
+def test_unreadable_file_is_refused(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.wav", sine(16_000, 0.2)[None])
     path.chmod(0)
     with pytest.raises(AudioError, match="check its permissions"):
         FileSource(path)
 
 
-def test_permission_error_is_told(tmp_path, monkeypatch):
-    def refuse(*_args, **_kwargs):
+def test_permission_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> NoReturn:
         raise PermissionError(13, "Permission denied")
 
     path = write_sound(tmp_path / "a.wav", sine(16_000, 0.2)[None])
@@ -251,7 +255,7 @@ def test_permission_error_is_told(tmp_path, monkeypatch):
         FileSource(path)
 
 
-def test_a_length_that_no_header_states_is_limited_while_decoding(tmp_path):
+def test_a_length_that_no_header_states_is_limited_while_decoding(tmp_path: Path) -> None:
     data = bytearray(write_sound(tmp_path / "a.wav", noise(48_000)[None]).read_bytes())
     data[4:8] = b"\xff\xff\xff\xff"
     at = data.index(b"data") + 4
@@ -268,7 +272,9 @@ def test_a_length_that_no_header_states_is_limited_while_decoding(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "codec"), [("m4a", "aac"), ("flac", "flac"), ("ogg", "libopus")]
 )
-def test_any_cut_is_read_or_refused_never_worse(tmp_path, suffix, codec, keep):
+def test_any_cut_is_read_or_refused_never_worse(
+    tmp_path: Path, suffix: str, codec: str, keep: float
+) -> None:
     path = _truncated(tmp_path, suffix, codec, keep)
     try:
         num_samples = len(read(FileSource(path)))

@@ -1,10 +1,13 @@
 """wav2vec2 features: the reference program's numbers, and the same ones for any cut of a stream."""
 
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from audio.align import Aligner
 from audio.chunk import AudioChunk
@@ -20,6 +23,7 @@ from audio.wav2vec import (
     to_video_rate,
     video_rate_length,
 )
+from tests.support.goldens import GoldenSet
 from tests.support.sound import noise
 
 CONFIG = {
@@ -32,15 +36,16 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> nn.Module:
     transformers = pytest.importorskip("transformers", reason="the wav2vec extra is not installed")
     torch.manual_seed(0)
     config = transformers.Wav2Vec2Config(**CONFIG)
-    return transformers.Wav2Vec2Model(config).eval()
+    network: nn.Module = transformers.Wav2Vec2Model(config)
+    return network.eval()
 
 
 @pytest.mark.golden
-def test_hidden_states_equal_the_reference(golden_set):
+def test_hidden_states_equal_the_reference(golden_set: GoldenSet) -> None:
     pytest.importorskip("transformers", reason="the wav2vec extra is not installed")
     tensors = golden_set.tensors("audio")
     weights = golden_set.weights("audio", "w2v.w.")
@@ -53,7 +58,7 @@ def test_hidden_states_equal_the_reference(golden_set):
 
 
 @pytest.mark.golden
-def test_features_on_the_video_grid_equal_the_reference(golden_set):
+def test_features_on_the_video_grid_equal_the_reference(golden_set: GoldenSet) -> None:
     tensors = golden_set.tensors("audio")
     cases = sorted({key.split(".")[1] for key in tensors if key.startswith("feat.")})
     assert cases
@@ -67,19 +72,19 @@ def test_features_on_the_video_grid_equal_the_reference(golden_set):
 
 
 @pytest.mark.unit
-def test_length_rule_is_the_float_one():
+def test_length_rule_is_the_float_one() -> None:
     assert [video_rate_length(n) for n in (23, 49, 97, 205, 250)] == [13, 29, 58, 122, 150]
 
 
 @pytest.mark.unit
-def test_the_last_clip_is_padded_with_zeros():
+def test_the_last_clip_is_padded_with_zeros() -> None:
     features = torch.arange(1.0, 14.0).reshape(1, 13, 1)  # one live chunk: 23 hidden frames
     clips = to_clips(features, 12)[0, 0]
     assert clips.tolist() == [1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 0]
 
 
 @pytest.mark.unit
-def test_a_transformers_without_parametrized_weight_norm_loads_as_well(model):
+def test_a_transformers_without_parametrized_weight_norm_loads_as_well(model: nn.Module) -> None:
     """Whichever names the weights have, the same network results."""
     state = model.state_dict()
     old = {
@@ -98,7 +103,7 @@ def test_a_transformers_without_parametrized_weight_norm_loads_as_well(model):
 
 
 @pytest.mark.unit
-def test_weights_that_do_not_fit_are_named(model):
+def test_weights_that_do_not_fit_are_named(model: nn.Module) -> None:
     weights = dict(model.state_dict())
     weights.pop("feature_projection.projection.bias")
     with pytest.raises(AudioError, match=r"feature_projection\.projection\.bias"):
@@ -106,19 +111,19 @@ def test_weights_that_do_not_fit_are_named(model):
 
 
 @pytest.mark.unit
-def test_a_folder_without_a_model_is_named(tmp_path):
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=str(tmp_path)):
         load_wav2vec2_folder(tmp_path)
 
 
 @pytest.mark.unit
-def test_missing_transformers_is_told(monkeypatch):
+def test_missing_transformers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(AudioError, match="pip install"):
         load_wav2vec2(CONFIG, {})
 
 
-def encode(encoder, samples, cuts):
+def encode(encoder: Wav2Vec2Encoder, samples: np.ndarray, cuts: list[int]) -> torch.Tensor:
     pieces, start = [], 0
     for size in [*cuts, len(samples)]:
         chunk = samples[start : start + size]
@@ -131,7 +136,7 @@ def encode(encoder, samples, cuts):
 
 @pytest.mark.stream
 @pytest.mark.parametrize("num_samples", [1, 500, 8000, 23_456])
-def test_any_cut_gives_the_same_features(model, num_samples):
+def test_any_cut_gives_the_same_features(model: nn.Module, num_samples: int) -> None:
     window = Wav2Vec2Window(step=3, before=5, after=1)
     samples = noise(num_samples)
     whole = encode(Wav2Vec2Encoder(model, window), samples, [])
@@ -142,7 +147,7 @@ def test_any_cut_gives_the_same_features(model, num_samples):
 
 
 @pytest.mark.stream
-def test_a_window_over_everything_equals_the_whole_signal(model):
+def test_a_window_over_everything_equals_the_whole_signal(model: nn.Module) -> None:
     """With all the past in the window, a frame is the interpolation of its neighbours."""
     samples = noise(16_000 + 1600)
     encoder = Wav2Vec2Encoder(model, Wav2Vec2Window(step=10, before=100, after=1))
@@ -156,7 +161,7 @@ def test_a_window_over_everything_equals_the_whole_signal(model):
 
 
 @pytest.mark.stream
-def test_state_moves_to_another_encoder(model):
+def test_state_moves_to_another_encoder(model: nn.Module) -> None:
     samples = noise(30_000)
     whole = encode(Wav2Vec2Encoder(model), samples, [])
     first, second = Wav2Vec2Encoder(model), Wav2Vec2Encoder(model)
@@ -168,7 +173,7 @@ def test_state_moves_to_another_encoder(model):
 
 
 @pytest.mark.unit
-def test_aligned_features_follow_the_reference_index_rule(model):
+def test_aligned_features_follow_the_reference_index_rule(model: nn.Module) -> None:
     """The aligner takes feature round(1.2 j) for frame j at 25 fps, as the clips do."""
     samples = noise(16_000)
     encoder, aligner = Wav2Vec2Encoder(model), Aligner(Fraction(30), Fraction(25))
@@ -182,6 +187,6 @@ def test_aligned_features_follow_the_reference_index_rule(model):
 
 @pytest.mark.unit
 @pytest.mark.parametrize("values", [{"step": 0}, {"before": -1}, {"after": -1}])
-def test_a_window_without_progress_is_refused(values):
+def test_a_window_without_progress_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="window needs"):
         Wav2Vec2Window(**values)

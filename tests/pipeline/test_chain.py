@@ -1,7 +1,10 @@
 """The chain: per-step lanes are the block-causal network, and schedules do not change numbers."""
 
 from fractions import Fraction
+from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,7 +51,9 @@ def works(inputs: SessionInputs, num_chunks: int = NUM_CHUNKS) -> list[ChunkWork
 
 
 @pytest.mark.parametrize("distance", [None, 15])
-def test_each_steps_lane_equals_the_block_causal_network_on_that_steps_inputs(model, distance):
+def test_each_steps_lane_equals_the_block_causal_network_on_that_steps_inputs(
+    model: Model, distance: int | None
+) -> None:
     plan = load_plan("live-avatar")
     denoiser = Denoiser(network=model.parts.dit, prediction="velocity", sink_distance=distance)
     inputs = session(model)
@@ -92,7 +97,7 @@ RENOISE = Plan(
 
 
 @pytest.mark.parametrize("name", ["pocket", "live-avatar", "renoise"])
-def test_sequential_and_pipelined_schedules_give_the_same_bits(model, name):
+def test_sequential_and_pipelined_schedules_give_the_same_bits(model: Model, name: str) -> None:
     plan = RENOISE if name == "renoise" else load_plan(name)
     made = {}
     for schedule in ("sequential", "pipelined"):
@@ -109,7 +114,7 @@ def test_sequential_and_pipelined_schedules_give_the_same_bits(model, name):
     assert torch.equal(made["sequential"], made["pipelined"])
 
 
-def test_where_the_steps_are_cut_into_stages_does_not_change_a_bit(model):
+def test_where_the_steps_are_cut_into_stages_does_not_change_a_bit(model: Model) -> None:
     steps = load_plan("live-avatar").steps
     outputs = []
     for cuts in ([4], [1, 3], [2, 2], [1, 1, 1, 1]):
@@ -125,7 +130,7 @@ def test_where_the_steps_are_cut_into_stages_does_not_change_a_bit(model):
     assert all(torch.equal(outputs[0], output) for output in outputs[1:])
 
 
-def test_sessions_on_one_chain_do_not_see_each_other(model):
+def test_sessions_on_one_chain_do_not_see_each_other(model: Model) -> None:
     plan = load_plan("live-avatar")
     alone = {}
     for name, seed in (("a", 5), ("b", 6)):
@@ -135,7 +140,7 @@ def test_sessions_on_one_chain_do_not_see_each_other(model):
         videos = [v for work in works(inputs) for v in chain.submit(work)]
         alone[name] = [v.frames_THWC for v in videos + chain.drain(name)]
     chain = model.local_chain(plan, schedule="pipelined")
-    together: dict[str, list] = {"a": [], "b": []}
+    together: dict[str, list[np.ndarray]] = {"a": [], "b": []}
     queues = {}
     for name, seed in (("a", 5), ("b", 6)):
         inputs = session(model, name, seed)
@@ -152,7 +157,7 @@ def test_sessions_on_one_chain_do_not_see_each_other(model):
     assert (alone["a"][0] != alone["b"][0]).any()
 
 
-def test_a_session_can_be_forgotten_and_started_again(model):
+def test_a_session_can_be_forgotten_and_started_again(model: Model) -> None:
     chain = model.local_chain(load_plan("pocket"), schedule="pipelined")
     inputs = session(model)
     runs = []
@@ -165,7 +170,7 @@ def test_a_session_can_be_forgotten_and_started_again(model):
     chain.close()
 
 
-def test_a_chunk_at_the_wrong_noise_level_is_refused(model):
+def test_a_chunk_at_the_wrong_noise_level_is_refused(model: Model) -> None:
     steps = load_plan("live-avatar").steps
     denoiser = Denoiser(network=model.parts.dit, prediction="velocity", sink_distance=15)
     stage = DenoiseStage(
@@ -180,33 +185,24 @@ def test_a_chunk_at_the_wrong_noise_level_is_refused(model):
 @pytest.mark.parametrize(
     "field", [{"resolution": 0.5}, {"adapter": "lips"}, {"guidance": 2.0}, {"forecast": True}]
 )
-def test_a_plan_that_this_chain_cannot_run_is_refused(model, field):
+def test_a_plan_that_this_chain_cannot_run_is_refused(model: Model, field: dict[str, Any]) -> None:
     step = Step(sigma_in=1.0, sigma_out=0.0, **field)
     plan = Plan(name="big", stages=(StageSpec(name="s", steps=(step,)),))
     with pytest.raises(PlanError, match="plan big: step 0"):
         model.local_chain(plan)
 
 
-def test_stages_on_one_device_share_one_sink(model):
+def test_stages_on_one_device_share_one_sink(model: Model) -> None:
     inputs = session(model)
     chain = model.local_chain(load_plan("live-avatar"))
     assert isinstance(chain, LocalChain)
-    before = model.parts.dit.prefill_sink
-    calls = []
-
-    def counted(*args: torch.Tensor):
-        calls.append(1)
-        return before(*args)
-
-    model.parts.dit.prefill_sink = counted  # type: ignore[method-assign]  # counts calls
-    try:
+    network = model.parts.dit
+    with mock.patch.object(network, "prefill_sink", wraps=network.prefill_sink) as prefill:
         chain.prepare(inputs)
-    finally:
-        del model.parts.dit.prefill_sink
-    assert len(calls) == 1
+    assert prefill.call_count == 1
 
 
-def test_the_decoder_rounds_to_the_nearest_level(model):
+def test_the_decoder_rounds_to_the_nearest_level(model: Model) -> None:
     class Ramp:
         latent_channels, frames_per_latent = 1, 1
 

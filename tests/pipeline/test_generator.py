@@ -4,6 +4,8 @@ import subprocess
 import sys
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from audio.align import num_frames
 from audio.chunk import AudioChunk
 from audio.source import ArraySource
+from pipeline.chain import Schedule
 from pipeline.generator import AvatarGenerator
 from pipeline.model import Model, load_model
 from pipeline.plan import load_plan
@@ -47,7 +50,7 @@ def sound_of(pairs: list[Pair]) -> np.ndarray:
 
 
 def generate(
-    model: Model, portrait: torch.Tensor, sound: list[AudioChunk], **options
+    model: Model, portrait: torch.Tensor, sound: list[AudioChunk], **options: Any
 ) -> list[Pair]:
     plan = load_plan(options.pop("plan", "pocket"))
     rate = sound[0].sample_rate
@@ -66,7 +69,9 @@ def generate(
         (3.0, 48000, Fraction(1)),
     ],
 )
-def test_pictures_and_sound_are_exactly_as_long_as_the_sound(model, portrait, seconds, rate, fps):
+def test_pictures_and_sound_are_exactly_as_long_as_the_sound(
+    model: Model, portrait: torch.Tensor, seconds: float, rate: int, fps: Fraction
+) -> None:
     sound = speech(seconds, rate)
     pairs = generate(model, portrait, sound, fps=fps)
     num_samples = sound[-1].end_pts
@@ -76,7 +81,9 @@ def test_pictures_and_sound_are_exactly_as_long_as_the_sound(model, portrait, se
     assert [video.pts for video, _ in pairs] == [12 * i for i in range(len(pairs))]
 
 
-def test_pairs_come_while_the_sound_is_still_being_spoken(model, portrait):
+def test_pairs_come_while_the_sound_is_still_being_spoken(
+    model: Model, portrait: torch.Tensor
+) -> None:
     generator = AvatarGenerator(model, load_plan("pocket"), portrait, sample_rate=16000)
     heard_s, spoken = 0.0, []
     for chunk in speech(2.0):
@@ -87,7 +94,9 @@ def test_pairs_come_while_the_sound_is_still_being_spoken(model, portrait):
     assert all(at_s - start_s <= 0.48 + 0.2 for start_s, at_s in spoken)
 
 
-def test_same_seed_same_pictures_and_another_seed_others(model, portrait):
+def test_same_seed_same_pictures_and_another_seed_others(
+    model: Model, portrait: torch.Tensor
+) -> None:
     sound = speech(1.0)
     one, again = (frames_of(generate(model, portrait, sound, seed=3)) for _ in range(2))
     other = frames_of(generate(model, portrait, sound, seed=4))
@@ -95,7 +104,7 @@ def test_same_seed_same_pictures_and_another_seed_others(model, portrait):
     assert not np.array_equal(one, other)
 
 
-def test_how_the_sound_is_cut_does_not_change_a_pixel(model, portrait):
+def test_how_the_sound_is_cut_does_not_change_a_pixel(model: Model, portrait: torch.Tensor) -> None:
     samples_T = np.concatenate([c.samples_T for c in speech(1.2)])
     edges = [0, 1, 700, 9000, 9001, len(samples_T)]
     cut = [
@@ -105,7 +114,7 @@ def test_how_the_sound_is_cut_does_not_change_a_pixel(model, portrait):
     assert np.abs(one.astype(int) - other).max() <= 1
 
 
-def test_the_sound_moves_the_picture(model, portrait):
+def test_the_sound_moves_the_picture(model: Model, portrait: torch.Tensor) -> None:
     quiet = [
         AudioChunk(samples_T=np.zeros_like(c.samples_T), sample_rate=16000, pts=c.pts)
         for c in speech(1.0)
@@ -117,8 +126,8 @@ def test_the_sound_moves_the_picture(model, portrait):
 @pytest.mark.parametrize("plan", ["pocket", "live-avatar"])
 @pytest.mark.parametrize("schedule", ["sequential", "pipelined"])
 def test_a_session_moved_after_three_chunks_goes_on_as_if_nothing_happened(
-    model, portrait, plan, schedule
-):
+    model: Model, portrait: torch.Tensor, plan: str, schedule: Schedule
+) -> None:
     sound = speech(3.0)
 
     def fresh() -> AvatarGenerator:
@@ -139,7 +148,7 @@ def test_a_session_moved_after_three_chunks_goes_on_as_if_nothing_happened(
     assert np.array_equal(sound_of(pairs), sound_of(whole))
 
 
-def test_a_session_of_44100_hz_moves_within_one_level(model, portrait):
+def test_a_session_of_44100_hz_moves_within_one_level(model: Model, portrait: torch.Tensor) -> None:
     sound = speech(2.0, 44100)
     whole = generate(model, portrait, sound)
     first = AvatarGenerator(model, load_plan("pocket"), portrait, sample_rate=44100)
@@ -151,7 +160,7 @@ def test_a_session_of_44100_hz_moves_within_one_level(model, portrait):
     assert np.array_equal(sound_of(pairs), sound_of(whole))
 
 
-def test_a_state_of_another_seed_is_refused(model, portrait):
+def test_a_state_of_another_seed_is_refused(model: Model, portrait: torch.Tensor) -> None:
     first = AvatarGenerator(model, load_plan("pocket"), portrait, sample_rate=16000, seed=1)
     second = AvatarGenerator(model, load_plan("pocket"), portrait, sample_rate=16000, seed=2)
     with pytest.raises(ValueError, match="seed"):
@@ -162,7 +171,7 @@ def size_bytes(state: SessionState) -> int:
     return sum(t.numel() * t.element_size() for t in state.tensors.values())
 
 
-def test_a_session_does_not_grow(model, portrait):
+def test_a_session_does_not_grow(model: Model, portrait: torch.Tensor) -> None:
     generator = AvatarGenerator(model, load_plan("pocket"), portrait, sample_rate=44100)
     sizes = []
     for chunk in speech(10.0, 44100):
@@ -172,13 +181,15 @@ def test_a_session_does_not_grow(model, portrait):
     assert max(sizes[filled:]) <= max(sizes[: filled + 15]) * 1.05
 
 
-def test_a_model_with_a_residual_prediction_and_no_noise_gives_its_prior(tmp_path, portrait):
+def test_a_model_with_a_residual_prediction_and_no_noise_gives_its_prior(
+    tmp_path: Path, portrait: torch.Tensor
+) -> None:
     folder = build_tiny_model(tmp_path / "residual", prediction="residual")
     pairs = generate(load_model(str(folder)), portrait, speech(0.6))
     assert len(frames_of(pairs)) == 15
 
 
-def test_the_generator_needs_neither_ray_nor_grpc_nor_aiortc():
+def test_the_generator_needs_neither_ray_nor_grpc_nor_aiortc() -> None:
     program = (
         "import sys\n"
         "for name in ('ray', 'grpc', 'aiortc', 'typer', 'rich'): sys.modules[name] = None\n"

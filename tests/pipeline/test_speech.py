@@ -56,7 +56,9 @@ def windows_of(
     rate=st.sampled_from([8000, 16000, 44100]),
     fps=st.sampled_from([Fraction(25), Fraction(30000, 1001), Fraction(12)]),
 )
-def test_any_cut_of_the_sound_gives_the_same_windows(net, cuts, rate, fps):
+def test_any_cut_of_the_sound_gives_the_same_windows(
+    net: MelEncoderNet, cuts: list[int], rate: int, fps: Fraction
+) -> None:
     samples_T = noise(1.3, rate)
     whole = windows_of(net, chunks(samples_T, rate, []), rate, fps)
     cut = windows_of(net, chunks(samples_T, rate, cuts), rate, fps)
@@ -65,7 +67,9 @@ def test_any_cut_of_the_sound_gives_the_same_windows(net, cuts, rate, fps):
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 159, 160, 1600, 7679, 7680, 7681, 16000])
-def test_every_length_gives_enough_windows_and_no_more(net, num_samples):
+def test_every_length_gives_enough_windows_and_no_more(
+    net: MelEncoderNet, num_samples: int
+) -> None:
     sound = chunks(noise(1.0, 16000)[:num_samples], 16000, [])
     made = windows_of(net, sound, 16000, Fraction(25))
     assert len(made) == -(-num_frames(num_samples, 16000, Fraction(25)) // 12)
@@ -73,12 +77,14 @@ def test_every_length_gives_enough_windows_and_no_more(net, num_samples):
 
 
 @pytest.mark.parametrize("fps", [Fraction(1), Fraction(60), Fraction(24000, 1001)])
-def test_slow_and_fast_pictures_get_whole_windows(net, fps):
+def test_slow_and_fast_pictures_get_whole_windows(net: MelEncoderNet, fps: Fraction) -> None:
     sound = chunks(noise(2.0, 16000), 16000, [])
     assert len(windows_of(net, sound, 16000, fps)) == -(-num_frames(32000, 16000, fps) // 12)
 
 
-def test_what_is_to_come_does_not_change_what_was_said_but_for_the_look_ahead(net):
+def test_what_is_to_come_does_not_change_what_was_said_but_for_the_look_ahead(
+    net: MelEncoderNet,
+) -> None:
     samples_T = noise(2.0, 16000)
     other_T = samples_T.copy()
     other_T[24000:] = 0
@@ -90,13 +96,13 @@ def test_what_is_to_come_does_not_change_what_was_said_but_for_the_look_ahead(ne
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000, 44101])
-def test_a_resampler_goes_on_in_a_twin(rate):
+def test_a_resampler_goes_on_in_a_twin(rate: int) -> None:
     samples_T = noise(3.0, rate)
     parts = chunks(samples_T, rate, list(range(0, 3 * rate, rate // 10)))
     plain = StreamResampler(rate, 16000)
     expected = [plain.push(part).samples_T for part in parts] + [plain.flush().samples_T]
     moving = ResumableResampler(rate, 16000)
-    made = []
+    made: list[np.ndarray] = []
     for index, part in enumerate(parts):
         if index in (1, 3, 17, 18):
             state = moving.export_state()
@@ -111,7 +117,7 @@ def test_a_resampler_goes_on_in_a_twin(rate):
     np.testing.assert_allclose(joined, whole, atol=0 if rate == 16000 else 2e-6)
 
 
-def test_a_resampler_remembers_a_bounded_time():
+def test_a_resampler_remembers_a_bounded_time() -> None:
     moving = ResumableResampler(44100, 16000)
     for index in range(300):
         part = np.zeros(4410, np.float32)

@@ -37,8 +37,8 @@ def pictures(first: int, count: int, fps: Fraction) -> VideoChunk:
     cuts=st.lists(st.integers(1, 4000), min_size=1, max_size=5),
 )
 def test_all_sound_comes_out_once_with_the_pictures_of_its_time(
-    rate, fps, num_samples, per_chunk, cuts
-):
+    rate: int, fps: Fraction, num_samples: int, per_chunk: int, cuts: list[int]
+) -> None:
     sync = AVSynchronizer(rate, fps)
     samples_T = np.arange(num_samples)
     start, turn = 0, 0
@@ -62,7 +62,7 @@ def test_all_sound_comes_out_once_with_the_pictures_of_its_time(
         assert abs(Fraction(audio.pts, rate) - video.pts / fps) < Fraction(1, rate)
 
 
-def test_pictures_beyond_the_sound_are_dropped_only_once_the_end_is_known():
+def test_pictures_beyond_the_sound_are_dropped_only_once_the_end_is_known() -> None:
     sync = AVSynchronizer(100, Fraction(10))
     sync.hear(sound(np.zeros(15), 100))
     early = sync.pair(pictures(0, 4, Fraction(10)))
@@ -72,7 +72,7 @@ def test_pictures_beyond_the_sound_are_dropped_only_once_the_end_is_known():
     assert sync.pair(pictures(4, 4, Fraction(10))) is None
 
 
-def test_no_drift_after_ten_hours_of_ntsc():
+def test_no_drift_after_ten_hours_of_ntsc() -> None:
     fps = Fraction(30000, 1001)
     sync = AVSynchronizer(48000, fps)
     hours = num_frames(36000 * 48000, 48000, fps)
@@ -84,7 +84,7 @@ def test_no_drift_after_ten_hours_of_ntsc():
 
 
 @given(cut=st.integers(1, 99), frames=st.integers(1, 9))
-def test_an_exported_synchronizer_goes_on_in_a_twin(cut, frames):
+def test_an_exported_synchronizer_goes_on_in_a_twin(cut: int, frames: int) -> None:
     fps = Fraction(10)
     samples_T = np.arange(100)
     runs = []

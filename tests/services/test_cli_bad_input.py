@@ -161,7 +161,14 @@ IMAGES = [
 
 
 @pytest.fixture
-def refuse(tmp_path: Path, tiny_model: Path, portrait: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
+def refuse(
+    tmp_path: Path,
+    tiny_model: Path,
+    portrait: Path,
+    speech: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Refuse:
     """Render with one thing wrong; return the line that says so."""
 
     def run(**wrong: object) -> str:
@@ -296,7 +303,9 @@ def test_weights_of_another_shape(refuse: Refuse, copied_model: Path) -> None:
     assert "head.head.weight" in line
 
 
-def test_weights_that_lack_a_tensor_or_bring_one_too_many(refuse: Refuse, copied_model: Path) -> None:
+def test_weights_that_lack_a_tensor_or_bring_one_too_many(
+    refuse: Refuse, copied_model: Path
+) -> None:
     path = copied_model / "speech.safetensors"
     weights = load_file(path)
     weights["surplus"] = weights.pop("stem.bias")
@@ -332,7 +341,9 @@ def test_weights_that_are_missing(refuse: Refuse, copied_model: Path) -> None:
         ({"dit": None}, "dit"),
     ],
 )
-def test_config_with_a_wrong_field(refuse: Refuse, copied_model: Path, change: dict[str, Any], names: str) -> None:
+def test_config_with_a_wrong_field(
+    refuse: Refuse, copied_model: Path, change: dict[str, Any], names: str
+) -> None:
     path = copied_model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     line = refuse(model=copied_model)
@@ -347,14 +358,18 @@ def test_config_that_is_none(refuse: Refuse, copied_model: Path, text: str) -> N
 
 
 @pytest.mark.parametrize("arguments", [["render", "--frames", "3"], ["fly"], ["render", "--seed"]])
-def test_words_that_are_no_options(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_words_that_are_no_options(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     outcome = run_viva(arguments, monkeypatch, capfd)
     assert outcome.status == 2
     assert len(outcome.stderr.splitlines()) == 1
     assert "--help" in outcome.stderr
 
 
-def test_model_info_of_what_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_model_info_of_what_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     outcome = run_viva(["model", "info", str(tmp_path)], monkeypatch, capfd)
     assert outcome.status == 2
     assert len(outcome.stderr.splitlines()) == 1

@@ -71,7 +71,7 @@ def test_a_render_is_as_long_as_its_sound_and_says_so_in_one_line(render: Render
     assert len(outcome.stdout.splitlines()) == 1
     assert str(path) in outcome.stdout
     assert "15 frames of 64x64 at 25 fps" in outcome.stdout
-    assert lengths(path) == (15, int(0.6 * RATE), 25)
+    assert lengths(path) == (15, int(0.6 * RATE), Fraction(25))
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -88,7 +88,9 @@ def test_a_render_is_as_long_as_its_sound_and_says_so_in_one_line(render: Render
         ({"plan": "live-avatar"}, 15, Fraction(25)),
     ],
 )
-def test_rates_limits_sizes_and_plans(render: Render, changes: dict[str, str], frames: int, fps: Fraction) -> None:
+def test_rates_limits_sizes_and_plans(
+    render: Render, changes: dict[str, str], frames: int, fps: Fraction
+) -> None:
     outcome, path = render("--json", **changes)
     assert outcome.status == 0, outcome.stderr
     summary = json.loads(outcome.stdout)
@@ -128,7 +130,9 @@ def test_quiet_says_nothing(render: Render) -> None:
     assert path.is_file()
 
 
-def test_the_same_seed_gives_the_same_file_and_another_seed_another(render: Render, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(
+    render: Render, tmp_path: Path
+) -> None:
     contents = [
         render(out=tmp_path / name, seed=seed)[1].read_bytes()
         for name, seed in (("a.mp4", 1), ("b.mp4", 1), ("c.mp4", 2))
@@ -208,7 +212,9 @@ def test_the_progress_bar_speaks_of_frames_rate_and_time(capfd: pytest.CaptureFi
     assert describe_rates(0, 2.0, Fraction(25)) == "starting"
 
 
-def start_long_render(tmp_path: Path, tiny_model: Path, portrait: Path, preexec_fn: Callable[[], None] | None = None) -> tuple["subprocess.Popen[str]", Path]:
+def start_long_render(
+    tmp_path: Path, tiny_model: Path, portrait: Path, preexec_fn: Callable[[], None] | None = None
+) -> tuple["subprocess.Popen[str]", Path]:
     """A render in its own process that would take minutes."""
     sound = write_wav(tmp_path / "long.wav", noise(120.0))
     out = tmp_path / "out" / "video.mp4"
@@ -230,7 +236,9 @@ def wait_for_partial(process: "subprocess.Popen[str]", folder: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
 )
-def test_an_interrupted_render_leaves_nothing(tmp_path: Path, tiny_model: Path, portrait: Path, number: signal.Signals, status: int) -> None:
+def test_an_interrupted_render_leaves_nothing(
+    tmp_path: Path, tiny_model: Path, portrait: Path, number: signal.Signals, status: int
+) -> None:
     process, out = start_long_render(tmp_path, tiny_model, portrait)
     wait_for_partial(process, out.parent)
     process.send_signal(number)
@@ -242,7 +250,9 @@ def test_an_interrupted_render_leaves_nothing(tmp_path: Path, tiny_model: Path, 
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, tiny_model: Path, portrait: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, tiny_model: Path, portrait: Path
+) -> None:
     def limit_file_size() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

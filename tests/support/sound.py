@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from av.audio.stream import AudioStream
 
 
 def sine(sample_rate: int, seconds: float, hertz: float = 440.0) -> npt.NDArray[np.float32]:
@@ -32,6 +33,7 @@ def write_sound(
     """Encode samples [channels, T] into a file; the suffix names the container."""
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=sample_rate, layout=layout)
+        assert isinstance(stream, AudioStream)
         video = output.add_stream("mpeg4", rate=25) if with_video else None
         if video is not None:
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"

@@ -1,8 +1,10 @@
 """The command line as a user runs it: in this process for speed, or in one of its own."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def run_viva(
 ) -> Outcome:
     """Run `viva` in this process."""
     monkeypatch.setattr(sys, "argv", ["viva", *arguments])
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     capfd.readouterr()
     with pytest.raises(SystemExit) as left:
         cli.main()
@@ -39,7 +41,9 @@ def _status(code: object) -> int:
     return 0 if code is None else int(str(code))
 
 
-def start_viva(arguments: list[str], **options: object) -> "subprocess.Popen[str]":
+def start_viva(
+    arguments: list[str], *, preexec_fn: Callable[[], None] | None = None
+) -> "subprocess.Popen[str]":
     """Start `viva` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -48,5 +52,5 @@ def start_viva(arguments: list[str], **options: object) -> "subprocess.Popen[str
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        **options,  # type: ignore[call-overload]  # passed through
+        preexec_fn=preexec_fn,
     )

@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def energy(samples_T: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.square(samples_T.reshape(-1, 160), dtype=np.float64).mean(axis=1))
+    power = np.square(samples_T.reshape(-1, 160), dtype=np.float64).mean(axis=1)
+    return np.asarray(np.sqrt(power))
 
 
 @needs_espeak

@@ -39,7 +39,7 @@ def chatter(num_syllables: int = 60) -> np.ndarray:
 
 
 def gap_cm(weights: dict[str, np.ndarray]) -> np.ndarray:
-    return NEUTRAL_GAP_CM + sum(GAP_CM[name] * weights[name] for name in GAP_CM)
+    return np.asarray(NEUTRAL_GAP_CM + sum(GAP_CM[name] * weights[name] for name in GAP_CM))
 
 
 def column(performance: Performance, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from training.camera import Framing, eye_mouth_points, sample_framing
 from training.clip import NUM_FRAMES, Script, pool_flow, render_clip
 from training.facekit import FaceKitError, load_facekit
 from training.identity import sample_identity
-from training.renderer import HeadRenderer, RendererError
+from training.renderer import HeadRenderer, RendererError, Scene
 
 pytestmark = pytest.mark.unit
 STRAIGHT = (0.0, 0.0)
@@ -35,7 +35,7 @@ def _expression(renderer: HeadRenderer, **weights: float) -> np.ndarray:
     return values
 
 
-def _scene(renderer: HeadRenderer, seed: int, reference: np.ndarray):
+def _scene(renderer: HeadRenderer, seed: int, reference: np.ndarray) -> Scene:
     rng = np.random.default_rng(seed)
     return renderer.begin(sample_identity(rng), sample_framing(rng), reference)
 

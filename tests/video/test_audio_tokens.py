@@ -94,16 +94,22 @@ def test_the_future_is_not_heard() -> None:
     torch.testing.assert_close(encoder.encode_run(changed).local_BFHD[:, :3], before)
 
 
+def advanced(history: AudioHistory, start_frame: int, audio: torch.Tensor) -> torch.Tensor:
+    before = history.advance(start_frame, audio)
+    assert before is not None
+    return before
+
+
 def test_history_repeats_for_the_same_chunk_and_survives_export() -> None:
     history, audio = AudioHistory(), torch.randn(1, 2, 7, 24)
     assert history.advance(0, audio[..., :12]) is None
-    first = history.advance(3, audio[..., 12:])
+    first = advanced(history, 3, audio[..., 12:])
     assert torch.equal(first, audio[..., 12 - HISTORY_FRAMES : 12])
     copy = AudioHistory()
     copy.import_state(history.export_state())
     for each in (history, copy):
-        assert torch.equal(each.advance(3, audio[..., 12:]), first)
-        assert torch.equal(each.advance(6, audio[..., :12]), audio[..., -HISTORY_FRAMES:])
+        assert torch.equal(advanced(each, 3, audio[..., 12:]), first)
+        assert torch.equal(advanced(each, 6, audio[..., :12]), audio[..., -HISTORY_FRAMES:])
     with pytest.raises(ValueError, match="older"):
         history.advance(3, audio[..., 12:])
 

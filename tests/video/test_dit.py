@@ -53,7 +53,9 @@ class Clip:
         frames, size = num_chunks * config.frames_per_chunk, (8, 12)
         self.x = torch.randn(batch, config.in_dim, frames, *size)
         self.t = 1000 * torch.rand(batch, frames)
-        self.audio = torch.randn(batch, config.num_audio_layers, config.audio_dim, 4 * frames)
+        self.audio: torch.Tensor | None = torch.randn(
+            batch, config.num_audio_layers, config.audio_dim, 4 * frames
+        )
         self.reference = torch.randn(batch, config.in_dim, 1, *size)
         self.cond = torch.randn(batch, config.cond_dim, frames, *size) if config.cond_dim else None
         self.motion = None
@@ -200,6 +202,7 @@ def test_shared_audio_tokens_equal_features() -> None:
 def test_absent_condition_counts_as_zeros() -> None:
     net = network(SMALL)
     clip = Clip(SMALL)
+    assert clip.cond is not None
     clip.cond = torch.zeros_like(clip.cond)
     zeros = clip.stream(net, 15)
     clip.cond = None
@@ -210,6 +213,7 @@ def test_absent_condition_counts_as_zeros() -> None:
 def test_a_new_sink_and_a_prompt_given_late_take_effect() -> None:
     net = network(CONFIGS["everything"])
     clip, cache = Clip(net.config), net.new_cache()
+    assert clip.context is not None
     first, other = clip.sink(net), Clip(net.config).sink(net)
     args = clip.chunk(0) | {"cache": cache, "sink_distance": 15}
     a = net.stream(**args, sink=first)
@@ -227,6 +231,7 @@ def test_the_future_is_not_seen() -> None:
     before = clip.whole(net)
     clip.x[:, :, 6:] += 1
     clip.t[:, 6:] *= 0.5
+    assert clip.audio is not None
     clip.audio[..., 24:] += 1
     after = clip.whole(net)
     assert torch.equal(after[:, :, :6], before[:, :, :6])
@@ -237,7 +242,7 @@ def test_the_future_is_not_seen() -> None:
 def test_training_reaches_every_parameter(name: str) -> None:
     net = network(CONFIGS[name])
     clip = Clip(net.config, batch=2)
-    clip.whole(net, 15).square().mean().backward()
+    clip.whole(net, 15).square().mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     # A single feature layer has nothing to be mixed with.
     spared = {"casual_audio_encoder.weights"} if net.config.num_audio_layers == 1 else set()
     missing = {
@@ -251,8 +256,10 @@ def test_a_network_starts_silent_with_zero_init() -> None:
     clip = Clip(SMALL)
     out = clip.whole(net)
     assert not out.any()
-    out.sub(1).square().mean().backward()
-    assert float(net.head.head.weight.grad.abs().max()) > 0
+    out.sub(1).square().mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    gradient = net.head.head.weight.grad
+    assert gradient is not None
+    assert float(gradient.abs().max()) > 0
 
 
 @pytest.mark.parametrize("name", ["pocket-like", "everything"])

@@ -4,10 +4,13 @@ Shape legend: B = batch, C = latent channels, T = latent frames, H, W = latent s
 frames of a chunk.
 """
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.support.goldens import GoldenSet
 from video.dit import SpeechToVideoDiT
@@ -178,8 +181,8 @@ def test_whole_clip_matches(reference: Reference, name: str, causal: bool, per_c
 def test_hidden_states_match_after_every_layer(reference: Reference) -> None:
     seen: dict[str, torch.Tensor] = {}
 
-    def keep(name: str):  # type: ignore[no-untyped-def]  # a hook of any module
-        def hook(_module, inputs, output) -> None:  # type: ignore[no-untyped-def]  # as above
+    def keep(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
+        def hook(_module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
             if name == "audio":
                 seen[f"trace.block{inputs[0]}_audio"] = (inputs[1] + output).flatten(1, 2)
             else:
@@ -191,6 +194,7 @@ def test_hidden_states_match_after_every_layer(reference: Reference) -> None:
     hooks = [
         block.register_forward_hook(keep(f"trace.block{i}")) for i, block in enumerate(net.blocks)
     ]
+    assert net.audio_injector is not None
     hooks.append(net.audio_injector.register_forward_hook(keep("audio")))
     tokens = net.chunk_audio(reference.audio(0), 0, None)
     net.stream(

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,14 +25,14 @@ pytestmark = pytest.mark.unit
 WIDTH, HEIGHT = 64, 48
 
 
-def recorder(path: Path, **changes: object) -> Mp4Recorder:
-    options: dict[str, object] = {
+def recorder(path: Path, **changes: Any) -> Mp4Recorder:
+    options: dict[str, Any] = {
         "width": WIDTH,
         "height": HEIGHT,
         "fps": Fraction(25),
         "sample_rate": 16000,
     }
-    return Mp4Recorder(path, **(options | changes))  # type: ignore[arg-type]  # a table of bad ones
+    return Mp4Recorder(path, **(options | changes))
 
 
 def names(folder: Path) -> list[str]:
@@ -50,11 +53,18 @@ def tone(start: int, count: int, sample_rate: int = 16000) -> AudioChunk:
     return AudioChunk(samples_T=samples, sample_rate=sample_rate, pts=start)
 
 
-def record(path: Path, frames: int, samples: int, **changes: object) -> Path:
+def write(out: Mp4Recorder, chunk: VideoChunk | AudioChunk) -> None:
+    if isinstance(chunk, VideoChunk):
+        out.write_video(chunk)
+    else:
+        out.write_audio(chunk)
+
+
+def record(path: Path, frames: int, samples: int, **changes: Any) -> Path:
     """Record interleaved pieces of a quarter of a second, then the rest of the sound."""
     with recorder(path, **changes) as out:
-        fps = Fraction(changes.get("fps", 25))  # type: ignore[arg-type]  # a Fraction here
-        rate = int(changes.get("sample_rate", 16000))  # type: ignore[call-overload]  # an int here
+        fps = Fraction(changes.get("fps", 25))
+        rate = int(changes.get("sample_rate", 16000))
         at, step = 0, 6
         for start in range(0, frames, step):
             count = min(step, frames - start)
@@ -66,26 +76,34 @@ def record(path: Path, frames: int, samples: int, **changes: object) -> Path:
     return path
 
 
+def time_of(frame: av.AudioFrame | av.VideoFrame) -> Fraction:
+    assert frame.pts is not None
+    assert frame.time_base is not None
+    return frame.pts * frame.time_base
+
+
+def length_of(stream: AudioStream | VideoStream) -> Fraction:
+    assert stream.duration is not None
+    assert stream.time_base is not None
+    return stream.duration * stream.time_base
+
+
 def sound_of(path: Path) -> tuple[np.ndarray, Fraction, Fraction]:
     """Decoded samples, time of the first one, and the length the track declares (seconds)."""
     with av.open(str(path)) as file:
         stream = file.streams.audio[0]
-        assert stream.duration is not None
-        length = stream.duration * stream.time_base
         frames = list(file.decode(stream))
-        start = frames[0].pts * frames[0].time_base
-        return np.concatenate([f.to_ndarray()[0] for f in frames]), start, length
+        samples_T = np.concatenate([f.to_ndarray()[0] for f in frames])
+        return samples_T, time_of(frames[0]), length_of(stream)
 
 
 def pictures_of(path: Path) -> tuple[list[np.ndarray], list[Fraction], Fraction]:
     """Decoded RGB frames, their times, and the length the track declares (seconds)."""
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
-        assert stream.duration is not None
-        length = stream.duration * stream.time_base
         frames = list(file.decode(stream))
-        times = [frame.pts * frame.time_base for frame in frames]
-        return [f.to_ndarray(format="rgb24") for f in frames], times, length
+        pictures_THWC = [f.to_ndarray(format="rgb24") for f in frames]
+        return pictures_THWC, [time_of(f) for f in frames], length_of(stream)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +179,8 @@ def test_sound_far_ahead_of_the_picture_is_written_too(tmp_path: Path) -> None:
         for start in range(0, 30 * 16_000, 8_000):
             out.write_audio(tone(start, 8_000))
         out.write_video(pictures(0, 20))
-    _, start, declared = sound_of(tmp_path / "o.mp4")
-    assert (start, declared) == (0, 30)
+    _, begin, declared = sound_of(tmp_path / "o.mp4")
+    assert (begin, declared) == (Fraction(0), Fraction(30))
     assert len(pictures_of(tmp_path / "o.mp4")[0]) == 20
 
 
@@ -297,9 +315,8 @@ def test_bad_targets_get_one_line_and_leave_nothing(
 )
 def test_chunks_that_do_not_fit_are_refused(tmp_path: Path, chunk: VideoChunk | AudioChunk) -> None:
     out = recorder(tmp_path / "o.mp4")
-    write = out.write_video if isinstance(chunk, VideoChunk) else out.write_audio
     with pytest.raises(RecordError, match=r"o\.mp4"):
-        write(chunk)
+        write(out, chunk)
     out.abort()
     assert names(tmp_path) == []
 
