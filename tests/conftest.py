@@ -1,10 +1,12 @@
 """Options and fixtures every test may use: where reference tensors and the face kit lie."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.goldens import find_golden_sets
+from tests.support.leaks import Running
 
 _DEFAULT_FACEKIT = Path(__file__).resolve().parents[1] / ".." / "shared" / "facekit"
 _DEFAULT_GOLDENS = Path(__file__).resolve().parents[1] / ".." / "shared" / "goldens"
@@ -37,6 +39,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         reason = f"no golden sets (liveavatar_dit_*.safetensors) in {folder}"
         mark = pytest.mark.skip(reason=reason)
         metafunc.parametrize("golden_set", [pytest.param(None, marks=mark, id="absent")])
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """Fail a test that leaves a thread or a process behind."""
+    before = Running.now()
+    yield
+    leaked = Running.now().leaked_since(before)
+    assert not leaked, f"still running after the test: {', '.join(leaked)}"
 
 
 @pytest.fixture(scope="session")
