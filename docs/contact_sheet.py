@@ -1,6 +1,6 @@
 """Draw evenly spaced frames of a video as one picture, to be looked at or shown in the README.
 
-    python docs/contact_sheet.py out/demo.mp4 docs/pictures/demo.png --frames 14 --columns 7
+python docs/contact_sheet.py out/demo.mp4 docs/pictures/demo.png --frames 14 --columns 7
 """
 
 import argparse
@@ -13,7 +13,8 @@ from PIL import Image
 def read_frames(path: Path, count: int) -> list[Image.Image]:
     """Return `count` frames spread evenly over the video's first stream."""
     with av.open(str(path)) as container:
-        pictures = [frame.to_image() for frame in container.decode(video=0)]
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    pictures = [Image.fromarray(frame_HWC) for frame_HWC in decoded]
     step = max(1, len(pictures) // count)
     return pictures[step // 2 :: step][:count]
 
