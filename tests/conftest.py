@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.goldens import find_golden_sets
 from tests.support.leaks import Running
+
+# Examples are the same in every run, and a loaded machine is no failure.
+settings.register_profile("viva", deadline=None, derandomize=True)
+settings.load_profile("viva")
 
 _DEFAULT_FACEKIT = Path(__file__).resolve().parents[1] / ".." / "shared" / "facekit"
 _DEFAULT_GOLDENS = Path(__file__).resolve().parents[1] / ".." / "shared" / "goldens"
