@@ -151,7 +151,12 @@ class LocalChain:
 
 
 def _require_runnable(plan: Plan) -> None:
-    """Refuse steps that need more than one network at full resolution."""
+    """Refuse steps that need more than one network at full resolution, and a decoder elsewhere."""
+    if plan.decoder is not None:
+        raise PlanError(
+            f"plan {plan.name}: decoder {plan.decoder!r} names a device, but the in-process chain "
+            "decodes where the model is: leave decoder out"
+        )
     for index, step in enumerate(plan.steps):
         plain = Step(sigma_in=step.sigma_in, sigma_out=step.sigma_out, rule=step.rule)
         if step != plain:
@@ -167,7 +172,7 @@ def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[DenoiseStage]:
     placed: dict[str, tuple[Denoiser, dict[str, Sink]]] = {own_device: (denoiser, {})}
     stages = []
     for index, spec in enumerate(plan.stages):
-        device = own_device if spec.device is None else str(torch.device(spec.device))
+        device = own_device if spec.device is None else _usable_device(plan, spec.device)
         if device not in placed:
             network = copy.deepcopy(denoiser.network).to(device)
             placed[device] = (replace(denoiser, network=network), {})
@@ -183,6 +188,25 @@ def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[DenoiseStage]:
             )
         )
     return stages
+
+
+def _usable_device(plan: Plan, name: str) -> str:
+    """The device in torch's spelling.
+
+    Raises:
+        PlanError: there is no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # torch raises AssertionError where it was built without that kind of device.
+        reason = str(error).splitlines()[0]
+        raise PlanError(
+            f"plan {plan.name}: device {name!r} cannot be used here ({reason}): "
+            "name one that this machine has, or leave device out"
+        ) from error
+    return str(device)
 
 
 def _pack(work: ChunkWork) -> SessionState:

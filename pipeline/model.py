@@ -208,16 +208,17 @@ def read_config(name: str) -> tuple[Path, ModelConfig]:
     """
     folder = model_path(name)
     path = folder / "config.json"
-    if not path.is_file():
-        known = ", ".join(shipped_models()) or "none"
-        what = "unknown model" if is_bare_name(name) else "no config.json in the model folder"
-        raise ModelError(f"{what} {name!r}: use one of {known}, or the path of a model folder")
     try:
+        if not path.is_file():
+            known = ", ".join(shipped_models()) or "none"
+            what = "unknown model" if is_bare_name(name) else "no config.json in the model folder"
+            raise ModelError(f"{what} {name!r}: use one of {known}, or the path of a model folder")
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ModelError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: not a model config")
         return folder, ModelConfig.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error}): check its permissions") from error
+        reason = error.strerror or error
+        raise ModelError(f"{path} cannot be read ({reason}): check its permissions") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -6,6 +6,7 @@ docs/structure.md. Every placement of one plan gives the same numbers.
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,8 @@ from pipeline.errors import PlanError
 
 Rule = Literal["euler", "renoise"]
 
-MAX_PLAN_BYTES = 1 << 20
+# The longest plan imaginable is a tenth of this; reading YAML takes about a second per 100 kB.
+MAX_PLAN_BYTES = 1 << 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -103,8 +105,9 @@ class Plan:
         if not self.stages:
             raise ValueError("stages is empty: list at least one stage")
         names = [stage.name for stage in self.stages]
-        if len(set(names)) != len(names):
-            raise ValueError(f"stage names {names} repeat: give each stage its own")
+        repeated = [name for index, name in enumerate(names) if name in names[:index]]
+        if repeated:
+            raise ValueError(f"stage name {repeated[0]} repeats: give each stage its own")
         _require_descent(self.steps)
         _require_geometry(self.frames_per_chunk, self.window_frames, self.sink_distance)
 
@@ -155,21 +158,22 @@ def load_plan(name: str) -> Plan:
         PlanError: nothing is found there, or the file does not describe a plan.
     """
     path = plan_path(name)
-    if not path.is_file():
-        known = ", ".join(shipped_plans()) or "none"
-        what = "unknown plan" if is_bare_name(name) else "no such plan file"
-        raise PlanError(f"{what} {name!r}: use one of {known}, or the path of a YAML file")
-    return parse_plan(_read(path), source=str(path))
+    return parse_plan(_read(path, name), source=str(path))
 
 
-def _read(path: Path) -> str:
-    """The text of a plan file, which is small or not a plan."""
+def _read(path: Path, name: str) -> str:
+    """The text of the plan file that `name` stands for, which is small or not a plan."""
     try:
+        if not path.is_file():
+            known = ", ".join(shipped_plans()) or "none"
+            what = "unknown plan" if is_bare_name(name) else "no such plan file"
+            raise PlanError(f"{what} {name!r}: use one of {known}, or the path of a YAML file")
         if path.stat().st_size > MAX_PLAN_BYTES:
             raise PlanError(f"plan {path} is larger than {MAX_PLAN_BYTES} bytes: not a plan file")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"plan {path} cannot be read ({error}): give a text file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise PlanError(f"plan {path} cannot be read ({reason}): give a text file") from error
 
 
 def parse_plan(text: str, *, source: str) -> Plan:
@@ -179,7 +183,7 @@ def parse_plan(text: str, *, source: str) -> Plan:
         PlanError: names the source, the field and the remedy in one line.
     """
     try:
-        as_json = json.dumps(yaml.safe_load(text))
+        as_json = json.dumps(_parse_yaml(text))
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise PlanError(f"plan {source} is not plain YAML ({reason}): fix its syntax") from error
@@ -187,6 +191,31 @@ def parse_plan(text: str, *, source: str) -> Plan:
         return TypeAdapter(Plan).validate_json(as_json, strict=True)
     except ValidationError as error:
         raise PlanError(f"plan {source}: {_first_complaint(error)}") from error
+
+
+class _PlanLoader(yaml.SafeLoader):
+    """Safe YAML less what a plan has no use for: aliases, which can unfold without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias before anything is built from it."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # not in the stubs
+            raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key given twice: YAML would keep the last in silence."""
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
+                mark = node.start_mark
+                raise yaml.MarkedYAMLError(problem=f"{key!r} is given twice", problem_mark=mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str) -> Any:
+    """The plain values of a YAML text."""
+    return yaml.load(text, _PlanLoader)  # noqa: S506 - a SafeLoader
 
 
 def _first_complaint(error: ValidationError) -> str:

@@ -192,6 +192,22 @@ def test_a_plan_that_this_chain_cannot_run_is_refused(model: Model, field: dict[
         model.local_chain(plan)
 
 
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_here_is_refused(model: Model, device: str) -> None:
+    step = Step(sigma_in=1.0, sigma_out=0.0)
+    plan = Plan(name="far", stages=(StageSpec(name="s", steps=(step,), device=device),))
+    with pytest.raises(PlanError, match=f"plan far: device '{device}' cannot be used") as refused:
+        model.local_chain(plan)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_decoder_elsewhere_is_refused(model: Model) -> None:
+    step = Step(sigma_in=1.0, sigma_out=0.0)
+    plan = Plan(name="far", stages=(StageSpec(name="s", steps=(step,)),), decoder="cpu")
+    with pytest.raises(PlanError, match="decodes where the model is"):
+        model.local_chain(plan)
+
+
 def test_stages_on_one_device_share_one_sink(model: Model) -> None:
     inputs = session(model)
     chain = model.local_chain(load_plan("live-avatar"))
