@@ -46,7 +46,7 @@ class TransformerBlock(nn.Module):
         self.ffn = nn.Sequential(
             nn.Linear(dim, ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(ffn_dim, dim)
         )
-        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        self.modulation = _modulation(6, dim)
 
     def forward(
         self,
@@ -98,6 +98,15 @@ class TransformerBlock(nn.Module):
         return self.cross_attn.cross(y_BLD, keys, values).view(x_BGTD.shape)
 
 
+def _modulation(num_rows: int, dim: int) -> nn.Parameter:
+    """Rows [1, num_rows, D] of small random values; on the meta device nothing is drawn.
+
+    A draw there would load torch's compiler, a second and a half of every start.
+    """
+    rows = torch.empty(1, num_rows, dim)
+    return nn.Parameter(rows if rows.is_meta else rows.normal_() / dim**0.5)
+
+
 class Head(nn.Module):
     """Last norm and projection of each token to the latent values of its patch.
 
@@ -109,7 +118,7 @@ class Head(nn.Module):
         super().__init__()
         self.eps = eps
         self.head = nn.Linear(dim, patch_values)
-        self.modulation = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+        self.modulation = _modulation(2, dim)
 
     def forward(self, x_BGTD: torch.Tensor, time_BGD: torch.Tensor) -> torch.Tensor:
         """Patch values `[B, G, T, patch_values]`, channel fastest."""

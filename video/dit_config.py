@@ -6,6 +6,9 @@ from typing import Any, Literal, Self
 
 AudioContext = Literal["reset", "carry"]
 
+# Beyond any network there is: building a mistyped number of layers would not end.
+_MAX_LAYERS = 1000
+
 _PUBLISHED_NAMES = {"frames_per_block": "frames_per_chunk"}
 _PUBLISHED_FIXED: dict[str, tuple[Any, ...]] = {
     "model_type": ("s2v",),
@@ -65,12 +68,14 @@ class DiTConfig:
         object.__setattr__(self, "audio_inject_layers", layers)
         for name in ("dim", "ffn_dim", "num_heads", "num_layers", "in_dim", "out_dim"):
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
+        self._require(self.num_layers <= _MAX_LAYERS, "num_layers", f"exceeds {_MAX_LAYERS}")
+        self._require(0.0 < self.eps < 1.0, "eps", "must lie between 0 and 1")
         head_dim, remainder = divmod(self.dim, self.num_heads)
         self._require(not remainder, "dim", f"must be a multiple of num_heads {self.num_heads}")
         self._require(head_dim % 2 == 0 and head_dim >= 6, "dim", "needs even heads of 6 or more")
         self._require(self.dim % 4 == 0, "dim", "must be a multiple of 4")
         self._require(self.freq_dim % 2 == 0, "freq_dim", "must be even")
-        valid_patch = len(self.patch_size) == 3 and self.patch_size[0] == 1
+        valid_patch = len(self.patch_size) == 3 and self.patch_size[0] == 1 <= min(self.patch_size)
         self._require(valid_patch, "patch_size", "must be (1, rows, columns)")
         self._require(
             len(set(layers)) == len(layers) and all(0 <= j < self.num_layers for j in layers),

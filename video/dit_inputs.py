@@ -44,7 +44,9 @@ class DiTInputs(nn.Module):
             nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim)
         )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim * 6))
-        self.trainable_cond_mask = nn.Embedding(3 if config.enable_framepack else 2, dim)
+        num_kinds = 3 if config.enable_framepack else 2
+        # Left to `initialise` to fill: a draw on the meta device would load torch's compiler.
+        self.trainable_cond_mask = nn.Embedding(num_kinds, dim, _weight=torch.empty(num_kinds, dim))
         self.casual_audio_encoder: CausalAudioEncoder | None = None
         if config.audio_inject_layers:
             self.casual_audio_encoder = CausalAudioEncoder(

@@ -1,6 +1,8 @@
 """Model folders: what loads, in which dtype, and what is refused."""
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pipeline.generator import AvatarGenerator
 from pipeline.model import build_parts, load_model, read_config
 from pipeline.plan import load_plan
 from tests.support.tiny_model import SIZE_PX, build_tiny_model, tiny_config
+from tests.support.viva import ROOT
 from video.errors import ImageError, WeightsError
 
 pytestmark = pytest.mark.unit
@@ -52,6 +55,25 @@ def test_all_weights_are_given_and_none_is_left_without_memory(tmp_path: Path) -
             assert not tensor.requires_grad
         assert not part.training
     assert model.fps == Fraction(25)
+
+
+def test_loading_does_not_load_the_compiler(tmp_path: Path) -> None:
+    """torch's compiler and sympy would take a second and a half of every start."""
+    program = (
+        "import sys\n"
+        "from pipeline.model import load_model\n"
+        "load_model(sys.argv[1])\n"
+        "heavy = {'torch._dynamo', 'torch._inductor', 'sympy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    folder = build_tiny_model(tmp_path / "m")
+    subprocess.run([sys.executable, "-c", program, folder], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "d" * 200 + "/" + "n" * 5000, "a\0b", "./a\0b"])
+def test_names_that_no_folder_can_have_are_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=r"unknown model|no config\.json|cannot be read"):
+        read_config(name)
 
 
 def test_bfloat16_gives_nearly_the_same_pictures(tmp_path: Path) -> None:

@@ -320,6 +320,9 @@ def test_missing_or_superfluous_parts_are_refused() -> None:
         ({"window_frames": 10}, "window_frames"),
         ({"audio_context": "forget"}, "audio_context"),
         ({"patch_size": (2, 2, 2)}, "patch_size"),
+        ({"patch_size": (1, 0, 2)}, "patch_size"),
+        ({"num_layers": 10**9}, "num_layers"),
+        ({"eps": float("nan")}, "eps"),
     ],
 )
 def test_config_names_what_does_not_fit(change: dict[str, Any], reason: str) -> None:
