@@ -12,10 +12,10 @@ from audio.errors import AudioError
 from audio.resample import StreamResampler
 from audio.source import DEFAULT_MAX_SECONDS, FileSource, probe
 from pipeline.generator import AvatarGenerator
-from pipeline.model import Model, load_model
+from pipeline.model import load_model, read_config
 from pipeline.plan import load_plan
-from services.options import MAX_RENDER_S, RenderRequest
-from video.record import AAC_SAMPLE_RATES, Mp4Recorder
+from services.options import MAX_RENDER_S, OptionError, RenderRequest
+from video.record import AAC_SAMPLE_RATES, Mp4Recorder, unfinished_paths
 from video.reference import load_portrait
 
 # What sound is resampled to where AAC has no such rate as its own.
@@ -109,15 +109,14 @@ def render(
     """Write the request's video; on any failure nothing is left at its path.
 
     Raises:
-        AudioError, ImageError, ModelError, PlanError, RecordError, WeightsError: an input cannot
-            be used.
+        AudioError, ImageError, ModelError, OptionError, PlanError, RecordError, WeightsError: an
+            input cannot be used, or the output would replace one.
     """
     began_s = clock()
     sound = CappedSound(request.audio, request.max_seconds)
-    model = load_model(request.model)
-    recorder, generator = _open(request, model, sound)
-    loaded_s = clock()
-    with recorder:
+    with _open_recorder(request, sound) as recorder:
+        generator = _open_generator(request, sound)
+        loaded_s = clock()
         total = sound.expected_frames(generator.fps)
         on_progress(0, total, generator.fps)
         for video, audio in generator.run(sound.chunks()):
@@ -127,31 +126,51 @@ def render(
     return _summary(request, generator, recorder, loaded_s - began_s, clock() - began_s)
 
 
-def _open(
-    request: RenderRequest, model: Model, sound: CappedSound
-) -> tuple[Mp4Recorder, AvatarGenerator]:
-    """A recording and a session of the request's size and rate; cheap checks come first."""
-    plan = load_plan(request.plan or model.config.plan)
-    width, height = request.size or model.config.native_size
-    fps = request.fps or model.fps
-    portrait = load_portrait(request.portrait, size=(width, height), crop=request.crop)
-    generator = AvatarGenerator(
-        model,
+def _open_recorder(request: RenderRequest, sound: CappedSound) -> Mp4Recorder:
+    """A recording of the request's size and rate, opened before anything large is loaded."""
+    _require_separate_output(request)
+    _, config = read_config(request.model)
+    width, height = request.size or config.native_size
+    return Mp4Recorder(
+        request.out,
+        width=width,
+        height=height,
+        fps=request.fps or config.fps,
+        sample_rate=sound.sample_rate,
+        overwrite=request.overwrite,
+    )
+
+
+def _require_separate_output(request: RenderRequest) -> None:
+    """Refuse an output that is one of the inputs under this or another name."""
+    for path in (request.out, *unfinished_paths(request.out)):
+        for source in (request.audio, request.portrait):
+            if _is_same_file(path, source):
+                raise OptionError(f"--out {request.out} would replace {source}: choose another")
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    """Whether both are there and the same; what cannot be looked at is judged by who opens it."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
+def _open_generator(request: RenderRequest, sound: CappedSound) -> AvatarGenerator:
+    """A session of the request's portrait, size and rate; cheap checks come before the weights."""
+    _, config = read_config(request.model)
+    plan = load_plan(request.plan or config.plan)
+    size = request.size or config.native_size
+    portrait = load_portrait(request.portrait, size=size, crop=request.crop)
+    return AvatarGenerator(
+        load_model(request.model),
         plan,
         portrait.image_CHW[None],
         sample_rate=sound.sample_rate,
         seed=request.seed,
-        fps=fps,
+        fps=request.fps,
     )
-    recorder = Mp4Recorder(
-        request.out,
-        width=width,
-        height=height,
-        fps=fps,
-        sample_rate=sound.sample_rate,
-        overwrite=request.overwrite,
-    )
-    return recorder, generator
 
 
 def _summary(

@@ -19,7 +19,9 @@ class OutputFile:
 
     def __init__(self, path: Path) -> None:
         """Create the file, or empty it."""
-        self.name = str(path)
+        # What FFmpeg calls the file and hands back: the path itself need not be UTF-8.
+        self.name = "output.mp4"
+        self._path = path
         self._file = io.FileIO(path, "w")
         self._error: OSError | None = None
 
@@ -49,7 +51,7 @@ class OutputFile:
 
     def open_again(self, _url: str, _flags: int, _options: dict[str, str]) -> io.FileIO:
         """What FFmpeg asks for to move the data behind the index: the same file, to read."""
-        return io.FileIO(self.name, "r")
+        return io.FileIO(self._path, "r")
 
     def close(self) -> None:
         """Let go of the file; harmless twice."""

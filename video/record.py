@@ -21,9 +21,11 @@ Shape legend: T = frames or samples, H = height, W = width, C = channels.
 """
 
 import contextlib
+import errno
 import fcntl
 import math
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -75,6 +77,11 @@ class SoundChunk(Protocol):
         """Index of the first sample."""
 
 
+def unfinished_paths(path: Path) -> tuple[Path, Path]:
+    """The files that a recording of `path` writes beside it: the partial one, the final copy."""
+    return path.with_name(f".{path.name}.part.mp4"), path.with_name(f".{path.name}.tmp.mp4")
+
+
 class Mp4Recorder:
     """Writes frames and sound to one MP4 as they come; owns the files it makes beside the target.
 
@@ -99,8 +106,7 @@ class Mp4Recorder:
     ) -> None:
         """Check everything that can be checked, then create the partial file."""
         self.path = Path(path)
-        self.partial_path = self.path.with_name(f".{self.path.name}.part.mp4")
-        self._copy_path = self.path.with_name(f".{self.path.name}.tmp.mp4")
+        self.partial_path, self._copy_path = unfinished_paths(self.path)
         self._overwrite = overwrite
         self._size = (width, height)
         self._fps = Fraction(fps)
@@ -194,7 +200,8 @@ class Mp4Recorder:
         self._output.close()
         for path in (self.partial_path, self._copy_path):
             if self._lock is not None:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # someone else's folder of that name
+                    path.unlink(missing_ok=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -251,16 +258,25 @@ class Mp4Recorder:
                     f"{self._name}: the folder {_printable(self.path.parent)} does not exist: "
                     "create it or choose another output"
                 )
-            if self.path.exists() and not self._overwrite:
+            # A link counts as well, wherever it leads: a rename would replace it.
+            exists = self.path.is_symlink() or self.path.exists()
+            if exists and not self._overwrite:
                 raise RecordError(f"{self._name}: exists already: pass --overwrite to replace it")
+            if self.path.exists() and not self.path.is_file():
+                raise RecordError(f"{self._name}: is not a regular file: choose another output")
         except OSError as error:
             raise RecordError(self._failure("cannot be written", error)) from error
 
     def _locked_partial(self) -> int:
         """Create the partial file and lock it against a second recorder of the same target."""
         descriptor = -1
+        # A link laid in its place is not followed: what it leads to would be emptied.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(self.partial_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self.partial_path, flags, 0o666)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OSError(errno.EEXIST, f"{self.partial_path} is in the way")
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
@@ -298,6 +314,7 @@ class Mp4Recorder:
 
     def _copy_fast_start(self) -> None:
         """Copy the partial file's packets into a file whose index is in front."""
+        self._copy_path.unlink(missing_ok=True)  # left by a crash, or a link that would be followed
         output = OutputFile(self._copy_path)
         with (
             output,

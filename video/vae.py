@@ -173,8 +173,8 @@ class WanVAE(nn.Module):
         step = self.config.pixels_per_latent
         if min(height_px, width_px) < step or height_px % step or width_px % step:
             raise ImageError(
-                f"picture of {width_px}x{height_px} px: sides must be multiples of {step}; "
-                "resize it first"
+                f"picture of {width_px}x{height_px} px: choose a size whose sides are "
+                f"multiples of {step}"
             )
         return height_px // step, width_px // step
 

@@ -1,5 +1,6 @@
 """The recorder's promises, checked by demuxing and decoding what it wrote."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from audio.chunk import AudioChunk
 from video.chunk import VideoChunk
 from video.errors import RecordError
-from video.record import Mp4Recorder
+from video.record import Mp4Recorder, unfinished_paths
 
 pytestmark = pytest.mark.unit
 
@@ -269,6 +270,37 @@ def test_two_recorders_do_not_share_a_target(tmp_path: Path) -> None:
             recorder(tmp_path / "o.mp4")
         first.write_video(pictures(0, 3))
     assert len(pictures_of(tmp_path / "o.mp4")[0]) == 3
+
+
+def test_links_laid_in_the_way_are_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    partial, copy = unfinished_paths(tmp_path / "o.mp4")
+    copy.symlink_to(precious)
+    record(tmp_path / "o.mp4", 2, 0)
+    partial.symlink_to(precious)
+    with pytest.raises(RecordError, match="cannot be written"):
+        recorder(tmp_path / "o.mp4", overwrite=True)
+    assert precious.read_bytes() == b"precious"
+    assert len(pictures_of(tmp_path / "o.mp4")[0]) == 2
+
+
+@pytest.mark.parametrize("target", ["nowhere", "o.mp4"], ids=["dangling", "loop"])
+def test_a_link_at_the_target_is_not_replaced_unasked(tmp_path: Path, target: str) -> None:
+    (tmp_path / "o.mp4").symlink_to(target)
+    with pytest.raises(RecordError, match="exists already"):
+        recorder(tmp_path / "o.mp4")
+    assert names(tmp_path) == ["o.mp4"]
+
+
+def test_a_pipe_at_the_target_or_in_the_way_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "o.mp4")
+    with pytest.raises(RecordError, match="not a regular file"):
+        recorder(tmp_path / "o.mp4", overwrite=True)
+    os.mkfifo(unfinished_paths(tmp_path / "p.mp4")[0])
+    with pytest.raises(RecordError, match="is in the way"):
+        recorder(tmp_path / "p.mp4")
+    assert all(path.is_fifo() for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
