@@ -12,6 +12,7 @@ Shape legend: T = samples, N = channels.
 """
 
 import math
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -206,19 +207,21 @@ def _open(path: Path) -> InputContainer:
         AudioError: there is no such file, or it is no sound or video file.
     """
     try:
-        size_bytes = path.stat().st_size
-        if path.is_dir():
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise AudioError(f"{path} is a directory: name a sound file in it")
-        if not path.is_file():
+        if not stat.S_ISREG(status.st_mode):
             raise AudioError(f"{path} is not a regular file: save the sound to a file first")
-        if size_bytes == 0:
+        if status.st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes): record or copy it again")
         container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"})
     except FileNotFoundError:
         raise AudioError(f"{path} does not exist: check the path") from None
     except PermissionError:
         raise AudioError(f"{path} may not be read: check its permissions") from None
-    except (av.FFmpegError, OSError) as error:
+    except AudioError:
+        raise
+    except (av.FFmpegError, OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise AudioError(
             f"{path} is no sound or video file that can be read ({_reason(error)}): {_CONVERT}"
         ) from None
@@ -230,7 +233,7 @@ def _open(path: Path) -> InputContainer:
 
 def _reason(error: Exception) -> str:
     """What an error of the system or of FFmpeg says, without number and path."""
-    return getattr(error, "strerror", None) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _audio_stream(container: InputContainer, path: Path) -> AudioStream:

@@ -84,6 +84,8 @@ def read_picture_file(path: Path, name: str) -> bytes:
                 f"{name}: has {status.st_size // 2**20} MiB, more than "
                 f"{MAX_FILE_BYTES // 2**20}: make it smaller"
             )
+        if status.st_size == 0:  # also what the kernel says of its own files, which may block
+            raise ImageError(f"{name}: is empty: give a PNG, JPEG or WebP picture")
         return path.read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file: check the portrait's path") from None

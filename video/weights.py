@@ -213,9 +213,12 @@ def _resolve(path: Path) -> Path:
 
 def _refuse_pickle(path: Path) -> None:
     is_pickle = path.suffix.lower() in PICKLE_SUFFIXES
-    if not is_pickle and path.is_file():
-        with path.open("rb") as file:
-            is_pickle = file.read(4).startswith(_PICKLE_STARTS)
+    try:
+        if not is_pickle and path.is_file():
+            with path.open("rb") as file:
+                is_pickle = file.read(4).startswith(_PICKLE_STARTS)
+    except OSError as error:
+        raise _damaged(path, error) from error
     if is_pickle:
         raise WeightsError(
             f"{path} is a pickle, which can run any code when opened; download the .safetensors "

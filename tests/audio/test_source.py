@@ -180,6 +180,11 @@ def _fifo(tmp_path: Path) -> Path:
     return tmp_path / "pipe.wav"
 
 
+def _link(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    return path
+
+
 def _ten_hours(tmp_path: Path) -> Path:
     """A sparse file: ten hours of silence that take no room."""
     num_bytes = 36_000 * 32_000
@@ -193,6 +198,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "directory": (lambda t: t, "is a directory: name a sound file"),
     "empty": (lambda t: _write(t / "a.wav", b""), r"is empty \(0 bytes\)"),
     "pipe": (_fifo, "not a regular file"),
+    "endless": (lambda t: _link(t / "zero.wav", Path("/dev/zero")), "not a regular file"),
+    "loop of links": (lambda t: _link(t / "a.wav", t / "a.wav"), "Too many levels"),
+    "nul in the name": (lambda t: t / "a\0b.wav", "embedded null"),
+    "name too long": (lambda t: t / ("n" * 300), "File name too long"),
     "text": (lambda t: _write(t / "a.mp3", b"hello\n" * 500), "no sound or video file"),
     "noise bytes": (lambda t: _write(t / "a.wav", bytes(noise(900))), "no sound or video file"),
     "header only": (lambda t: _write(t / "a.wav", _wav_header(0)), "holds no sound"),

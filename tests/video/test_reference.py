@@ -245,12 +245,16 @@ def test_bad_pictures_get_one_line(tmp_path: Path, case: str) -> None:
 
 def test_bad_paths_get_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "huge.png").touch()
     os.truncate(tmp_path / "huge.png", 200 * 2**20)
     for name, message in {
         "missing.png": "no such file",
         "": "is a folder",
         "pipe": "not a regular file",
+        "zero": "not a regular file",
+        "loop": "cannot be read",
         "huge.png": "200 MiB",
         "n" * 300: "cannot be read",
         "nul\x00.png": "cannot be read",

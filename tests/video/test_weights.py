@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -245,6 +246,18 @@ def test_unusable_weights_are_one_line_and_change_nothing(tmp_path: Path, case: 
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
     assert_loaded(network, before)
+
+
+def test_weights_that_may_not_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "w.safetensors").touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(WeightsError, match=r"w\.safetensors cannot be read.*Permission denied"):
+        load_into(Network(), tmp_path / "w.safetensors")
 
 
 @settings(deadline=None, max_examples=200)
