@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 """
 
 import json
+import os
 import signal
 import sys
 from dataclasses import asdict
@@ -38,6 +39,7 @@ BAD_INPUT = (
     RecordError,
     WeightsError,
 )
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -58,6 +60,9 @@ app.add_typer(model_app, name="model")
 
 def main() -> NoReturn:
     """Run the command line and exit with its status; bad input is one line on stderr."""
+    # OpenMP reads this once, when torch is imported. Threads that wait for work otherwise spin, and
+    # on a shared machine that wastes whole cores: a render under load took twice the CPU time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(app(standalone_mode=False))
@@ -71,10 +76,15 @@ def main() -> NoReturn:
 
 def fail(message: str, *, status: int = EXIT_BAD_INPUT) -> NoReturn:
     """Say in one line on stderr what is wrong, and exit."""
-    line = " ".join(message.split())
+    line = _printable(" ".join(message.split()))
     if line:  # a bare `viva` has shown its help already
         sys.stderr.write(f"viva: {line}\n")
     sys.exit(status)
+
+
+def _printable(text: str) -> str:
+    """The text with escapes for what could steer a terminal: names of files may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _usage(error: Exception) -> str:
@@ -163,15 +173,22 @@ def _ignore(done: int, total: int | None, fps: Fraction) -> None:
 def _describe(summary: "RenderSummary") -> str:
     """The summary as one line."""
     return (
-        f"{summary.out}: {summary.num_frames} frames of {summary.width}x{summary.height} at "
-        f"{summary.fps} fps, {summary.video_s:.2f} s, seed {summary.seed}, in "
-        f"{summary.wall_s:.1f} s (x{summary.real_time_factor:.2f} real time)"
+        f"{_printable(summary.out)}: {summary.num_frames} frames of "
+        f"{summary.width}x{summary.height} at {summary.fps} fps, {summary.video_s:.2f} s, "
+        f"seed {summary.seed}, in {summary.wall_s:.1f} s "
+        f"(x{summary.real_time_factor:.2f} real time)"
     )
 
 
 def _print(line: str) -> None:
-    """One line on stdout."""
-    sys.stdout.write(f"{line}\n")
+    """A result on stdout, which may be a full disk or a pipe that nobody reads any more."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # What Python could not write it would try again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(f"the result cannot be printed: {error.strerror}", status=EXIT_FAILED)
 
 
 @model_app.command("info")

@@ -91,11 +91,33 @@ def silent_film(folder: Path) -> Path:
     return path
 
 
+def a_pipe(folder: Path) -> Path:
+    """Nobody writes to it: reading would wait for ever."""
+    path = folder / "pipe.bin"
+    os.mkfifo(path)
+    return path
+
+
+def endless(folder: Path) -> Path:
+    path = folder / "zeros.bin"
+    path.symlink_to("/dev/zero")
+    return path
+
+
+def a_loop(folder: Path) -> Path:
+    path = folder / "loop.bin"
+    path.symlink_to(path)
+    return path
+
+
+def long_name(folder: Path) -> Path:
+    return folder / ("n" * 300)
+
+
+ANY_FILE = [missing, empty, prose, a_folder, a_pipe, endless, a_loop, long_name]
+
 AUDIO = [
-    missing,
-    empty,
-    prose,
-    a_folder,
+    *ANY_FILE,
     truncated_wav,
     zero_length_wav,
     ten_hours,
@@ -147,10 +169,7 @@ def animated_gif(folder: Path) -> Path:
 
 
 IMAGES = [
-    missing,
-    empty,
-    prose,
-    a_folder,
+    *ANY_FILE,
     truncated_png,
     corrupt_jpeg,
     huge_png,
@@ -171,7 +190,7 @@ def refuse(
 ) -> Refuse:
     """Render with one thing wrong; return the line that says so."""
 
-    def run(**wrong: object) -> str:
+    def run(*flags: str, **wrong: object) -> str:
         out_folder = tmp_path / "out"
         out_folder.mkdir(exist_ok=True)
         options = {
@@ -181,7 +200,7 @@ def refuse(
             "model": tiny_model,
             "crop": "center",
         } | wrong
-        arguments = ["render"]
+        arguments = ["render", *flags]
         for name, value in options.items():
             if value is not None:
                 arguments += [f"--{name.replace('_', '-')}", str(value)]
@@ -286,6 +305,68 @@ def test_output_that_exists_is_left_as_it_is(refuse: Refuse, tmp_path: Path) -> 
     path.write_bytes(b"precious")
     assert "--overwrite" in refuse(out=path)
     assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("target", ["nowhere.mp4", "link.mp4"], ids=["dangling", "loop"])
+def test_output_that_is_a_link_is_left_as_it_is(
+    refuse: Refuse, tmp_path: Path, target: str
+) -> None:
+    link = tmp_path / "link.mp4"
+    link.symlink_to(tmp_path / target)
+    assert "link.mp4" in refuse(out=link)
+    assert link.readlink() == tmp_path / target
+
+
+@pytest.mark.parametrize("how", ["itself", "symbolic link", "hard link", "the partial file"])
+@pytest.mark.parametrize("option", ["audio", "portrait"])
+def test_an_input_is_never_the_output(
+    refuse: Refuse, tmp_path: Path, speech: Path, portrait: Path, option: str, how: str
+) -> None:
+    out, source = tmp_path / "film.mp4", tmp_path / "source.mp4"
+    if how == "itself":
+        source = out
+    elif how == "the partial file":
+        source = tmp_path / ".film.mp4.part.mp4"
+    shutil.copyfile(speech if option == "audio" else portrait, source)
+    if how == "symbolic link":
+        out.symlink_to(source)
+    elif how == "hard link":
+        out.hardlink_to(source)
+    content = source.read_bytes()
+    line = refuse("--overwrite", out=out, **{option: source})
+    assert f"would replace {source}" in line
+    assert source.read_bytes() == content
+
+
+def test_portrait_and_sound_in_each_others_place(
+    refuse: Refuse, portrait: Path, speech: Path
+) -> None:
+    assert "has no sound in it" in refuse(portrait=speech, audio=portrait)
+
+
+@pytest.mark.parametrize("option", ["portrait", "audio", "model", "plan", "out"])
+@pytest.mark.parametrize(
+    "name", ["n" * 300, "d" * 200 + "/" + "n" * 5000, "a\x1b[31mb\nc", "\udcff"]
+)
+def test_names_that_no_file_has(refuse: Refuse, option: str, name: str) -> None:
+    """Too long for any file system, or able to steer the terminal, or no text at all."""
+    line = refuse(**{option: name})
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("option", ["portrait", "audio", "model", "plan", "out"])
+def test_a_nul_in_a_name(refuse: Refuse, option: str) -> None:
+    assert "x00" in refuse(**{option: "a\0b"})
+
+
+@pytest.mark.parametrize("kind", [a_pipe, endless, a_loop])
+@pytest.mark.parametrize("option", ["model", "plan", "out"])
+def test_what_is_neither_file_nor_folder(
+    refuse: Refuse, tmp_path: Path, option: str, kind: Callable[[Path], Path]
+) -> None:
+    path = kind(tmp_path).rename(tmp_path / "odd.mp4")
+    flags = ["--overwrite"] if kind is not a_loop else []
+    assert "odd.mp4" in refuse(*flags, **{option: path})
 
 
 @pytest.fixture

@@ -282,6 +282,37 @@ def test_help_answers_without_loading_the_heavy_parts() -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_openmp_does_not_spin_unless_told(
+    viva: Viva, monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    """The test above shows that torch, which reads the variable, is imported later."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    viva("--help")
+    assert os.environ["OMP_WAIT_POLICY"] == used
+
+
+def test_a_result_that_cannot_be_printed_is_one_line(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        outcome = run_viva(["model", "info", str(tiny_model)], monkeypatch, capfd)
+    assert outcome.status == 1
+    assert outcome.stderr == "viva: the result cannot be printed: No space left on device\n"
+
+
+def test_names_are_printed_so_that_they_cannot_steer_the_terminal(
+    render: Render, tmp_path: Path
+) -> None:
+    outcome, path = render(out=tmp_path / "a\x1b[31m\udcff.mp4")
+    assert outcome.status == 0, outcome.stderr
+    assert path.is_file()
+    assert r"a\x1b[31m\udcff.mp4" in outcome.stdout
+
+
 @pytest.mark.parametrize("words", [[], ["render"], ["model"], ["model", "info"]])
 def test_every_command_has_help(viva: Viva, words: list[str]) -> None:
     outcome = viva(*words, "--help")
