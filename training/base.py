@@ -28,7 +28,7 @@ from video.prior import MotionPrior, MotionPriorConfig
 SHIFT = 3.0  # noise levels are drawn towards the noisy end, where motion is decided
 PURE_NOISE_SHARE = 0.25
 SINK_DISTANCE = 15
-EVALUATED_SIGMAS = (1.0, 0.9, 0.75, 0.5)
+EVALUATED_SIGMAS = (1.0, 0.95, 0.85, 0.65)  # as in configs/plans/pocket.yaml
 POCKET_DIT = DiTConfig(
     dim=192,
     ffn_dim=512,
