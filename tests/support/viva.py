@@ -44,7 +44,16 @@ def _status(code: object) -> int:
 def start_viva(
     arguments: list[str], *, preexec_fn: Callable[[], None] | None = None
 ) -> "subprocess.Popen[str]":
-    """Start `viva` in a process of its own."""
+    """Start `viva` in a process of its own, with Ctrl-C working as in a terminal.
+
+    A test run in the background ignores SIGINT, and its children would inherit that.
+    """
+
+    def as_in_a_terminal() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if preexec_fn is not None:
+            preexec_fn()
+
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "services.cli", *arguments],
@@ -52,5 +61,5 @@ def start_viva(
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        preexec_fn=preexec_fn,
+        preexec_fn=as_in_a_terminal,
     )
