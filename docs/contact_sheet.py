@@ -1,6 +1,8 @@
-"""Draw evenly spaced frames of a video as one picture, to be looked at or shown in the README.
+"""Draw evenly spaced frames of videos as one picture, to be looked at or shown in the README.
 
-python docs/contact_sheet.py out/demo.mp4 docs/pictures/demo.png --frames 14 --columns 7
+    python docs/contact_sheet.py --out docs/pictures/cast.png --frames 8 ada.mp4 bruno.mp4
+
+One video fills as many rows as it needs; several get a row each, the same moments in columns.
 """
 
 import argparse
@@ -13,8 +15,7 @@ from PIL import Image
 def read_frames(path: Path, count: int) -> list[Image.Image]:
     """Return `count` frames spread evenly over the video's first stream."""
     with av.open(str(path)) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    pictures = [Image.fromarray(frame_HWC) for frame_HWC in decoded]
+        pictures = [Image.fromarray(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
     step = max(1, len(pictures) // count)
     return pictures[step // 2 :: step][:count]
 
@@ -33,15 +34,15 @@ def sheet(pictures: list[Image.Image], columns: int, width_px: int) -> Image.Ima
 def main() -> None:
     """Write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("video", type=Path)
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("--frames", type=int, default=14)
-    parser.add_argument("--columns", type=int, default=7)
-    parser.add_argument("--width", type=int, default=160, help="pixels of one frame")
+    parser.add_argument("videos", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=16, help="frames of each video")
+    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--width", type=int, default=140, help="pixels of one frame")
     args = parser.parse_args()
-    pictures = read_frames(args.video, args.frames)
-    args.picture.parent.mkdir(parents=True, exist_ok=True)
-    sheet(pictures, args.columns, args.width).save(args.picture, optimize=True)
+    pictures = [picture for video in args.videos for picture in read_frames(video, args.frames)]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet(pictures, args.columns, args.width).save(args.out, optimize=True)
 
 
 if __name__ == "__main__":
