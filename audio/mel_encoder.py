@@ -22,6 +22,9 @@ from audio.chunk import AudioChunk
 from audio.encoder import AudioFeatures, ChunkClock
 from audio.features import LogMelConfig, StreamingLogMel
 
+# Ten seconds: beyond what any encoder of speech waits for or looks back at once.
+_MAX_FRAMES = 1000
+
 VISEME_NAMES = ("open", "wide", "round", "tuck", "press", "tongue")
 
 
@@ -47,12 +50,15 @@ class MelEncoderConfig:
         """Refuse dimensions that make no network."""
         object.__setattr__(self, "dilations", tuple(self.dilations))
         for name in ("num_mels", "channels", "out_channels", "num_visemes", "kernel", "mel_std"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN is not positive either
                 raise ValueError(f"speech.{name} must be positive, got {getattr(self, name)}")
-        if not self.dilations or min(self.dilations) < 1 or self.lookahead_frames < 0:
+        if not self.dilations or not all(1 <= d <= _MAX_FRAMES for d in self.dilations):
             raise ValueError(
-                "speech needs dilations >= 1 and lookahead_frames >= 0, got "
-                f"{self.dilations} and {self.lookahead_frames}"
+                f"speech.dilations must be 1..{_MAX_FRAMES} and at least one, got {self.dilations}"
+            )
+        if not 0 <= self.lookahead_frames <= _MAX_FRAMES:
+            raise ValueError(
+                f"speech.lookahead_frames must be 0..{_MAX_FRAMES}, got {self.lookahead_frames}"
             )
 
     @classmethod

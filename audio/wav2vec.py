@@ -82,7 +82,8 @@ def load_wav2vec2_folder(folder: str | Path) -> nn.Module:
         weights = load_file(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise AudioError(
-            f"{folder} holds no readable wav2vec2 (config.json, model.safetensors): {error}"
+            f"{folder} holds no readable wav2vec2 ({error}): "
+            "put its config.json and model.safetensors there"
         ) from None
     return load_wav2vec2(config, weights)
 

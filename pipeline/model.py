@@ -245,7 +245,8 @@ def build_parts(config: ModelConfig, folder: Path, *, on_meta: bool = False) -> 
             if config.prior is None
             else MotionPrior(MotionPriorConfig.from_dict(config.prior)),
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+        # The last three are torch's and Python's words for dimensions that no machine can hold.
         reason = " ".join(str(error).split())
         raise ModelError(f"{folder / 'config.json'}: {reason}: fix that section") from error
 

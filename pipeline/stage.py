@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from pipeline.errors import ModelError
 from pipeline.plan import Step
 from pipeline.sampler import Denoiser, Lane, denoise_chunk
 from pipeline.session_state import SessionState
@@ -202,9 +203,18 @@ class DecodeStage:
 
     @torch.inference_mode()
     def process(self, work: ChunkWork) -> VideoChunk:
-        """The chunk's pictures, as many per latent frame as the codec makes."""
+        """The chunk's pictures, as many per latent frame as the codec makes.
+
+        Raises:
+            ModelError: the model computed NaN or infinity, which would show as plain black.
+        """
         state, latent = self._states[work.session], work.latent
         frames_BCTHW = self._codec.decode(latent.latents_CTHW[None], state)
+        if not bool(torch.isfinite(frames_BCTHW).all()):
+            raise ModelError(
+                f"the model's pictures are no finite numbers in chunk {latent.index}: its weights "
+                "or its config are damaged, use others"
+            )
         return VideoChunk(
             frames_THWC=_to_pictures(frames_BCTHW[0]).numpy(),
             pts=latent.start_frame * self._codec.frames_per_latent,

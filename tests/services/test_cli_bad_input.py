@@ -396,6 +396,14 @@ def test_weights_that_lack_a_tensor_or_bring_one_too_many(
     assert "surplus" in line
 
 
+def test_weights_that_are_not_finite(refuse: Refuse, copied_model: Path) -> None:
+    path = copied_model / "dit.safetensors"
+    weights = load_file(path)
+    weights["head.head.weight"].fill_(float("nan"))
+    save_file(weights, path)
+    assert "no finite numbers in chunk 0" in refuse(model=copied_model)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"text", b"\xff" * 64])
 def test_weights_that_are_no_weights(refuse: Refuse, copied_model: Path, content: bytes) -> None:
     (copied_model / "codec.safetensors").write_bytes(content)
@@ -418,6 +426,11 @@ def test_weights_that_are_missing(refuse: Refuse, copied_model: Path) -> None:
         ({"dit": {"dim": 8}}, "ffn_dim"),
         ({"codec": {"kind": "jpeg"}}, "jpeg"),
         ({"speech": {"kind": "mel", "ears": 2}}, "ears"),
+        ({"speech": {"kind": "mel", "mel_std": float("nan")}}, "mel_std"),
+        ({"speech": {"kind": "mel", "lookahead_frames": 10**7}}, "lookahead_frames"),
+        ({"speech": {"kind": "mel", "dilations": [10**9]}}, "dilations"),
+        ({"speech": {"kind": "mel", "channels": 10**12}}, "config.json"),
+        ({"dit": {"dim": float("nan"), "ffn_dim": 8, "num_heads": 1, "num_layers": 1}}, "dim nan"),
         ({"name": "../up"}, "name"),
         ({"dit": None}, "dit"),
     ],
