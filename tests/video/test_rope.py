@@ -56,9 +56,12 @@ def test_tables_match_the_reference(golden_set: GoldenSet) -> None:
 def test_rotation_matches_the_reference(golden_set: GoldenSet) -> None:
     t = golden_set.tensors("misc")
     grid, head_dim, num_frames = shape_of(golden_set)
-    table = frames_rotation(12, num_frames, grid, head_dim, CPU)
-    out = rotate(t["rope.apply_in"], table)
-    torch.testing.assert_close(out, t["rope.apply_out_start12"], atol=LIMIT, rtol=0)
+    prefix = "rope.apply_out_start"
+    starts = [int(key.removeprefix(prefix)) for key in t if key.startswith(prefix)]
+    assert starts
+    for start in starts:
+        out = rotate(t["rope.apply_in"], frames_rotation(start, num_frames, grid, head_dim, CPU))
+        torch.testing.assert_close(out, t[f"{prefix}{start}"], atol=LIMIT, rtol=0)
 
 
 def test_axes_share_the_rotations_of_a_head() -> None:
