@@ -15,7 +15,8 @@ from PIL import Image
 def read_frames(path: Path, count: int) -> list[Image.Image]:
     """Return `count` frames spread evenly over the video's first stream."""
     with av.open(str(path)) as container:
-        pictures = [Image.fromarray(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+        arrays = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    pictures = [Image.fromarray(array) for array in arrays]
     step = max(1, len(pictures) // count)
     return pictures[step // 2 :: step][:count]
 

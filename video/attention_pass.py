@@ -104,6 +104,7 @@ class CausalPass:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # cached for training too, whoever asks first
 def causal_mask(
     *,
     num_frames: int,

@@ -81,6 +81,7 @@ def _as_rotation(angles: np.ndarray) -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _plane_rotation(
     rows: tuple[int, ...], cols: tuple[int, ...], head_dim: int, device: torch.device
 ) -> torch.Tensor:
@@ -110,6 +111,7 @@ def segment_rotation(
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def frames_rotation(
     start_frame: int, num_frames: int, grid: LatentGrid, head_dim: int, device: torch.device
 ) -> torch.Tensor:
@@ -129,6 +131,7 @@ def _coarse(extent: int, count: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def motion_rotation(grid: LatentGrid, head_dim: int, device: torch.device) -> torch.Tensor:
     """Rotation of the packed motion tokens, in the order fine, coarse, coarsest.
 

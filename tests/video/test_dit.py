@@ -251,6 +251,16 @@ def test_training_reaches_every_parameter(name: str) -> None:
     assert missing <= spared
 
 
+def test_training_goes_on_after_inference_has_filled_the_caches() -> None:
+    """Rotations and masks are kept; made under inference mode they could not be trained with."""
+    net = network(CONFIGS["pocket-like"])
+    clip = Clip(net.config, batch=1, start=7301)
+    with torch.inference_mode():
+        clip.whole(net, 15)
+    clip.whole(net, 15).square().mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    assert all(p.grad is not None for p in net.blocks.parameters())
+
+
 def test_a_network_starts_silent_with_zero_init() -> None:
     net = SpeechToVideoDiT(replace(SMALL, zero_init=True))
     clip = Clip(SMALL)
