@@ -23,16 +23,11 @@ from video.record import Mp4Recorder, unfinished_paths
 
 pytestmark = pytest.mark.unit
 
-WIDTH, HEIGHT = 64, 48
+WIDTH, HEIGHT, FPS = 64, 48, Fraction(25)
 
 
 def recorder(path: Path, **changes: Any) -> Mp4Recorder:
-    options: dict[str, Any] = {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "fps": Fraction(25),
-        "sample_rate": 16000,
-    }
+    options: dict[str, Any] = {"width": WIDTH, "height": HEIGHT, "fps": FPS, "sample_rate": 16000}
     return Mp4Recorder(path, **(options | changes))
 
 
