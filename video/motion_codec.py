@@ -13,7 +13,6 @@ K = facial channels, G = grid side (8), S = field side (64).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 from einops import rearrange
@@ -21,7 +20,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from video.codec import DecoderState
-from video.errors import WeightsError
 from video.head_pose import (
     POSE_CHANNELS,
     head_flow,
@@ -40,6 +38,7 @@ from video.motion_nets import (
     RegionPainter,
     crop_scaled,
 )
+from video.section import Section
 from video.warp import resize, warp
 
 CANONICAL = 256  # side of the picture all networks see; displacements are in its pixels
@@ -47,7 +46,7 @@ PIVOT_XY = (128.0, 215.0)  # the neck's base in an aligned portrait
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MotionCodecConfig:
+class MotionCodecConfig(Section):
     """Sizes of the motion codec; the published pocket values are the defaults."""
 
     grid: int = 8
@@ -59,14 +58,6 @@ class MotionCodecConfig:
     frame_features: int = 12
     painter_channels: int = 32
     painter_blocks: int = 2
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from a model folder's section; unknown names raise WeightsError."""
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise WeightsError(f"codec config: unknown fields {', '.join(unknown)}")
-        return cls(**values)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,18 +9,17 @@ channels, G = grid side, H = hidden channels, P = past latent frames kept.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from video.errors import WeightsError
 from video.head_pose import POSE_CHANNELS
+from video.section import Section
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MotionPriorConfig:
+class MotionPriorConfig(Section):
     """Sizes of the prior; `past_latents` is how far back it hears beside the current latent."""
 
     audio_channels: int = 70
@@ -31,14 +30,6 @@ class MotionPriorConfig:
     audio_hidden: int = 192
     past_latents: int = 2
     num_blocks: int = 2
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from a model folder's section; unknown names raise WeightsError."""
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise WeightsError(f"prior config: unknown fields {', '.join(unknown)}")
-        return cls(**values)
 
 
 class ModulatedBlock(nn.Module):

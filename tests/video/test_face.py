@@ -191,8 +191,7 @@ def test_auto_puts_the_face_where_the_model_expects_it(tmp_path: Path) -> None:
     assert face.mouth == pytest.approx((128, 164), abs=8)
 
 
-@pytest.mark.skipif(not PORTRAITS, reason="the pocket model's portraits are not there yet")
-@pytest.mark.parametrize("path", PORTRAITS or [Path("none")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PORTRAITS, ids=lambda path: path.name)
 def test_the_shipped_portraits_are_framed(path: Path) -> None:
     reference = load_portrait(path, size=(256, 256))
     image = ((reference.image_CHW + 1) * 127.5).byte().permute(1, 2, 0).numpy()

@@ -74,6 +74,10 @@ def test_it_is_a_video_codec(codec: MotionCodec, portrait: torch.Tensor) -> None
     assert as_codec.encode_reference(portrait).shape == expected
 
 
-def test_unknown_config_fields_are_named() -> None:
-    with pytest.raises(WeightsError, match="gridd"):
-        MotionCodecConfig.from_dict({"gridd": 8})
+@pytest.mark.parametrize(
+    "section",
+    [{"gridd": 8}, {"grid": 0}, {"grid": -1}, {"grid": 8.0}, {"grid": True}, {"grid": 10**9}],
+)
+def test_config_fields_that_make_no_codec_are_named(section: dict[str, object]) -> None:
+    with pytest.raises(WeightsError, match="grid"):
+        MotionCodecConfig.from_dict(section)
