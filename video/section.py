@@ -6,7 +6,6 @@ from typing import Any, Self
 
 from video.errors import WeightsError
 
-
 MAX_SIZE = 4096  # beyond any dimension that these small networks could sensibly have
 
 
