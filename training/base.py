@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from training.latents import LatentClips
-from training.loop import Trainer, export, run_until
+from training.loop import Trainer, add_run_options, export, run_until
 from training.prior import EYE_ROWS, channel_weight, opening_figures, opening_probe
 from video.dit import SpeechToVideoDiT
 from video.dit_config import DiTConfig
@@ -139,13 +139,8 @@ def main() -> None:
     parser.add_argument("--latents", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, default=None)
     parser.add_argument("--prior", type=Path, required=True, help="folder of prior and codec")
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=0)
+    add_run_options(parser, steps=8000, batch=12)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     codec, prior = MotionCodec(MotionCodecConfig()), MotionPrior(MotionPriorConfig())

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from training.loop import Trainer, export, run_until
+from training.loop import Trainer, add_run_options, export, run_until
 from training.shards import (
     fields_of,
     iterate_shards,
@@ -187,14 +187,9 @@ def main() -> None:
     """Run a slice of codec training and export the averaged weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=None, help="where to export codec.safetensors")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--batch", type=int, default=3)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--core-shards", type=int, default=40)
+    add_run_options(parser, steps=6000, batch=3)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     codec = MotionCodec(MotionCodecConfig())

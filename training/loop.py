@@ -4,6 +4,7 @@ Runs are resumable slices: state (weights, average, optimizer, step) is kept in 
 file and one JSON file, so no pickles; a run continues where its folder stopped.
 """
 
+import argparse
 import json
 import math
 import time
@@ -131,6 +132,16 @@ def run_until(trainer: Trainer, minutes: float) -> Iterable[int]:
             trainer.save()
             saved = time.monotonic()
     trainer.save()
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, steps: int, batch: int) -> None:
+    """Add the options that every training program has, with this program's defaults."""
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run's state and log")
+    parser.add_argument("--out", type=Path, default=None, help="where to export the weights")
+    parser.add_argument("--steps", type=int, default=steps, help="steps of the whole run")
+    parser.add_argument("--minutes", type=float, default=1e9, help="end this slice after so long")
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--seed", type=int, default=0)
 
 
 def export(state: dict[str, torch.Tensor], prefix: str, path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from training.codec import recolour
 from training.latents import LatentClips
-from training.loop import Trainer, export, run_until
+from training.loop import Trainer, add_run_options, export, run_until
 from video.head_pose import POSE_CHANNELS
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.prior import MotionPrior, MotionPriorConfig
@@ -112,12 +112,7 @@ def main() -> None:
     parser.add_argument("--latents", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, default=None)
     parser.add_argument("--codec", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=None, help="folder for the exported weights")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
+    add_run_options(parser, steps=3000, batch=16)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     codec = MotionCodec(MotionCodecConfig())

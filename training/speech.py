@@ -19,7 +19,7 @@ from audio.features import log_mel
 from audio.mel_encoder import VISEME_NAMES, MelEncoderConfig, MelEncoderNet
 from training.augment import augment
 from training.corpus import read_shard
-from training.loop import Trainer, export, run_until
+from training.loop import Trainer, add_run_options, export, run_until
 
 SAMPLES = 48000  # three seconds at 16 kHz
 FRAMES = 300
@@ -103,12 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, default=None)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
+    add_run_options(parser, steps=2500, batch=12)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     net = MelEncoderNet(MelEncoderConfig())

@@ -96,7 +96,6 @@ def head_flow(
 
 def _pull_back(flow_N2HW: torch.Tensor, step: float) -> torch.Tensor:
     """Re-read a displacement given at source pixels at the pixels it leads to (one iteration)."""
-
     return warp(flow_N2HW, flow_N2HW / step)
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from video.codec import DecoderState
+from video.errors import WeightsError
 from video.head_pose import (
     POSE_CHANNELS,
     head_flow,
@@ -42,12 +43,20 @@ from video.section import Section
 from video.warp import resize, warp
 
 CANONICAL = 256  # side of the picture all networks see; displacements are in its pixels
+LAYOUT = (8, 64, 4)  # cells a side, field points a side, frames per latent
 PIVOT_XY = (128.0, 215.0)  # the neck's base in an aligned portrait
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MotionCodecConfig(Section):
-    """Sizes of the motion codec; the published pocket values are the defaults."""
+    """Sizes of the motion codec; the published pocket values are the defaults.
+
+    `grid`, `field_side` and `frames_per_latent` are the layout that the networks, the painted
+    regions and the pose's knots are drawn for; they stand in the config so that it says all.
+
+    Raises:
+        WeightsError: the layout is another one.
+    """
 
     grid: int = 8
     field_side: int = 64
@@ -58,6 +67,14 @@ class MotionCodecConfig(Section):
     frame_features: int = 12
     painter_channels: int = 32
     painter_blocks: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse a layout that the networks do not have, before weights seem not to fit."""
+        layout = (self.grid, self.field_side, self.frames_per_latent)
+        if layout != LAYOUT:
+            raise WeightsError(
+                f"codec grid, field_side, frames_per_latent are {layout}: use {LAYOUT}"
+            )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -110,7 +110,6 @@ class IdentityEncoder(nn.Module):
     def forward(self, image_B3HW: torch.Tensor) -> torch.Tensor:
         """Return the latent frame; the portrait is read at 128x128."""
         small = F.avg_pool2d(image_B3HW, image_B3HW.shape[-1] // 128)
-        small = F.avg_pool2d(image_B3HW, image_B3HW.shape[-1] // 128)
         latent: torch.Tensor = self.layers(small)
         return latent
 

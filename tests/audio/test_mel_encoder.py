@@ -13,7 +13,7 @@ from audio.chunk import AudioChunk
 from audio.encoder import SpeechEncoder
 from audio.features import log_mel
 from audio.mel_encoder import VISEME_NAMES, MelEncoder, MelEncoderConfig, MelEncoderNet
-from tests.support.sound import noise
+from tests.support.sound import noise, push_in_pieces
 
 pytestmark = pytest.mark.stream
 
@@ -29,18 +29,6 @@ NET = make_net()
 FULL_NET = make_net(MelEncoderConfig())
 
 
-def encode(encoder: MelEncoder, samples: np.ndarray, cuts: list[int]) -> torch.Tensor:
-    """Push in pieces; return everything and check that the features leave no gap."""
-    pieces, start = [], 0
-    for size in [*cuts, len(samples)]:
-        chunk = samples[start : start + size]
-        pieces.append(encoder.push(AudioChunk(samples_T=chunk, sample_rate=16_000, pts=start)))
-        start += len(chunk)
-    pieces.append(encoder.flush())
-    assert [p.start for p in pieces] == list(np.cumsum([0] + [p.num_frames for p in pieces[:-1]]))
-    return torch.cat([p.values_LCT for p in pieces], dim=-1)
-
-
 @torch.no_grad()
 def whole(net: MelEncoderNet, samples: np.ndarray) -> torch.Tensor:
     return torch.cat(net(log_mel(torch.from_numpy(samples)[None])), dim=1)
@@ -50,14 +38,14 @@ def whole(net: MelEncoderNet, samples: np.ndarray) -> torch.Tensor:
 @given(num_samples=st.integers(1, 20_000), cuts=st.lists(st.integers(0, 4000), max_size=12))
 def test_any_cut_equals_the_whole(num_samples: int, cuts: list[int]) -> None:
     samples = noise(num_samples)
-    got = encode(MelEncoder(NET), samples, cuts)
-    assert torch.equal(got, encode(MelEncoder(NET), samples, []))
+    got = push_in_pieces(MelEncoder(NET), samples, cuts)
+    assert torch.equal(got, push_in_pieces(MelEncoder(NET), samples, []))
     torch.testing.assert_close(got, whole(NET, samples), atol=1e-5, rtol=0)
 
 
 def test_the_shipped_size_streams_as_well() -> None:
     samples = noise(48_000)
-    got = encode(MelEncoder(FULL_NET), samples, [320] * 100)
+    got = push_in_pieces(MelEncoder(FULL_NET), samples, [320] * 100)
     assert got.shape == (1, 70, 301)
     torch.testing.assert_close(got, whole(FULL_NET, samples), atol=1e-5, rtol=0)
 
@@ -138,11 +126,11 @@ def test_state_moves_to_another_encoder() -> None:
 
 def test_flush_and_reset_start_a_stream() -> None:
     encoder, samples = MelEncoder(NET), noise(5000)
-    first = encode(encoder, samples, [100])
+    first = push_in_pieces(encoder, samples, [100])
     encoder.push(AudioChunk(samples_T=noise(3000, 9), sample_rate=16_000, pts=0))
     encoder.reset()
-    assert torch.equal(encode(encoder, samples, [100]), first)
-    assert encode(encoder, np.zeros(0, np.float32), []).shape == (1, 14, 0)
+    assert torch.equal(push_in_pieces(encoder, samples, [100]), first)
+    assert push_in_pieces(encoder, np.zeros(0, np.float32), []).shape == (1, 14, 0)
 
 
 def test_it_is_a_speech_encoder() -> None:

@@ -24,7 +24,7 @@ from audio.wav2vec import (
     video_rate_length,
 )
 from tests.support.goldens import GoldenSet
-from tests.support.sound import noise
+from tests.support.sound import noise, push_in_pieces
 
 CONFIG = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -123,27 +123,16 @@ def test_missing_transformers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         load_wav2vec2(CONFIG, {})
 
 
-def encode(encoder: Wav2Vec2Encoder, samples: np.ndarray, cuts: list[int]) -> torch.Tensor:
-    pieces, start = [], 0
-    for size in [*cuts, len(samples)]:
-        chunk = samples[start : start + size]
-        pieces.append(encoder.push(AudioChunk(samples_T=chunk, sample_rate=16_000, pts=start)))
-        start += len(chunk)
-    pieces.append(encoder.flush())
-    assert [p.start for p in pieces] == list(np.cumsum([0] + [p.num_frames for p in pieces[:-1]]))
-    return torch.cat([p.values_LCT for p in pieces], dim=-1)
-
-
 @pytest.mark.stream
 @pytest.mark.parametrize("num_samples", [1, 500, 8000, 23_456])
 def test_any_cut_gives_the_same_features(model: nn.Module, num_samples: int) -> None:
     window = Wav2Vec2Window(step=3, before=5, after=1)
     samples = noise(num_samples)
-    whole = encode(Wav2Vec2Encoder(model, window), samples, [])
+    whole = push_in_pieces(Wav2Vec2Encoder(model, window), samples, [])
     assert whole.shape == (3, 16, -(-num_samples * 30 // 16_000))
     for seed in range(3):
         cuts = np.random.default_rng(seed).integers(0, 4000, 12).tolist()
-        assert torch.equal(encode(Wav2Vec2Encoder(model, window), samples, cuts), whole)
+        assert torch.equal(push_in_pieces(Wav2Vec2Encoder(model, window), samples, cuts), whole)
 
 
 @pytest.mark.stream
@@ -163,7 +152,7 @@ def test_a_window_over_everything_equals_the_whole_signal(model: nn.Module) -> N
 @pytest.mark.stream
 def test_state_moves_to_another_encoder(model: nn.Module) -> None:
     samples = noise(30_000)
-    whole = encode(Wav2Vec2Encoder(model), samples, [])
+    whole = push_in_pieces(Wav2Vec2Encoder(model), samples, [])
     first, second = Wav2Vec2Encoder(model), Wav2Vec2Encoder(model)
     head = first.push(AudioChunk(samples_T=samples[:17_000], sample_rate=16_000, pts=0))
     second.import_state(first.export_state())

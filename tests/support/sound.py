@@ -5,7 +5,11 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+import torch
 from av.audio.stream import AudioStream
+
+from audio.chunk import AudioChunk
+from audio.encoder import SpeechEncoder
 
 
 def sine(sample_rate: int, seconds: float, hertz: float = 440.0) -> npt.NDArray[np.float32]:
@@ -52,3 +56,15 @@ def write_sound(
             output.mux(stream.encode(piece))
         output.mux(stream.encode(None))
     return path
+
+
+def push_in_pieces(encoder: SpeechEncoder, samples: np.ndarray, cuts: list[int]) -> torch.Tensor:
+    """Push 16 kHz sound in pieces; return all features and check that they leave no gap."""
+    pieces, start = [], 0
+    for size in [*cuts, len(samples)]:
+        chunk = samples[start : start + size]
+        pieces.append(encoder.push(AudioChunk(samples_T=chunk, sample_rate=16_000, pts=start)))
+        start += len(chunk)
+    pieces.append(encoder.flush())
+    assert [p.start for p in pieces] == list(np.cumsum([0] + [p.num_frames for p in pieces[:-1]]))
+    return torch.cat([p.values_LCT for p in pieces], dim=-1)

@@ -76,7 +76,15 @@ def test_it_is_a_video_codec(codec: MotionCodec, portrait: torch.Tensor) -> None
 
 @pytest.mark.parametrize(
     "section",
-    [{"gridd": 8}, {"grid": 0}, {"grid": -1}, {"grid": 8.0}, {"grid": True}, {"grid": 10**9}],
+    [
+        {"gridd": 8},
+        {"grid": 0},
+        {"grid": -1},
+        {"grid": 8.0},
+        {"grid": True},
+        {"grid": 10**9},
+        {"grid": 16},
+    ],
 )
 def test_config_fields_that_make_no_codec_are_named(section: dict[str, object]) -> None:
     with pytest.raises(WeightsError, match="grid"):
