@@ -4,7 +4,8 @@ First the linear core is found in closed form from all displacement fields; then
 encoder, the refiner and the region painters learn together, each step on a few groups of four
 frames at the portrait's own head pose, with latents blurred by noise as generated ones are.
 
-Shape legend: B = clips in the batch, F = 4 frames, N = B*F frames, H, W = 256.
+Shape legend: B = clips in the batch, T = groups of F = 4 frames of each, N = B*T*F frames,
+S, H, W = sides.
 """
 
 import argparse
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,10 +29,11 @@ from training.shards import (
     read_shard,
     shard_paths,
 )
-from video.motion_codec import MotionCodec, MotionCodecConfig
+from video.motion_codec import MotionCodec, MotionCodecConfig, joint_box, warp_frames
 from video.motion_field import fit_motion_field
-from video.motion_nets import EYES_BOX, MOUTH_BOX, crop
-from video.warp import resize, warp
+from video.motion_nets import EYES_BOX, MOUTH_BOX, Box, crop, crop_scaled
+from video.motion_painter import RegionPaint
+from video.warp import resize
 
 NAMES = (
     "ref_rgb", "ref_depth", "ref_headness", "flow64", "occl64", "group_start", "rgb", "flow128",
@@ -37,129 +41,203 @@ NAMES = (
 )  # fmt: skip
 
 
+WHOLE: Box = (0, 0, 256, 256)
+
+
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """Groups of four frames with their portraits; pictures in [-1, 1]."""
+    """Groups of four frames with their portraits; pictures in [-1, 1].
+
+    T groups of F = 4 frames belong to each of B portraits; N = B*T*F. Of the frames only `box`
+    is kept.
+    """
 
     portrait_B3HW: torch.Tensor
     depth_B1SS: torch.Tensor
     headness_B1SS: torch.Tensor
-    field_BFQSS: torch.Tensor
+    field_BTFQSS: torch.Tensor
+    box: Box
     frames_N3HW: torch.Tensor
     flow_N2SS: torch.Tensor
     hidden_N1SS: torch.Tensor
 
+    def truth(self, box: Box) -> torch.Tensor:
+        """Return a part of the frames that lies in the kept box."""
+        return crop(self.frames_N3HW, (box[0] - self.box[0], box[1] - self.box[1], *box[2:]))
 
-def group_batch(shard: dict[str, np.ndarray], rng: np.random.Generator, size: int) -> Batch:
-    """Draw `size` groups from a shard, half of them mirrored, with a common colour change each."""
+
+def group_batch(
+    shard: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    size: int,
+    groups_per_clip: int = 1,
+    box: Box = WHOLE,
+) -> Batch:
+    """Draw `size` clips of a shard and groups of each, with a common colour change each clip.
+
+    Half of the batches are mirrored; `box` must be symmetric for that.
+    """
     clips = rng.integers(0, len(shard["ref_rgb"]), size)
-    groups = rng.integers(0, shard["group_start"].shape[1], size)
-    first = shard["group_start"][clips, groups]
-    index_NF = first[:, None] + np.arange(4)
-    rows_NF = groups[:, None] * 4 + np.arange(4)
+    order = rng.permuted(np.tile(np.arange(shard["group_start"].shape[1]), (size, 1)), axis=1)
+    groups_BT = order[:, :groups_per_clip]
+    first_BT = shard["group_start"][clips[:, None], groups_BT]
+    index_BT = (first_BT[..., None] + np.arange(4)).reshape(size, -1)
+    rows_BT = (groups_BT[..., None] * 4 + np.arange(4)).reshape(size, -1)
     pick = clips[:, None]
-    pictures = torch.from_numpy(
-        np.concatenate((shard["ref_rgb"][clips][:, None], shard["rgb"][pick, rows_NF]), axis=1)
-    )
-    pictures = pictures.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0
-    flow = torch.from_numpy(shard["flow64"][pick, index_NF].astype(np.float32))
-    hidden = torch.from_numpy(shard["occl64"][pick, index_NF].astype(np.float32) / 255.0)
-    field = fields_of(flow, hidden)[:, 0]
-    fine = torch.from_numpy(shard["flow128"][pick, rows_NF].astype(np.float32))
-    fine_hidden = torch.from_numpy(shard["occl128"][pick, rows_NF].astype(np.float32) / 255.0)
+    portrait = torch.from_numpy(shard["ref_rgb"][clips])
+    x, y, width, height = box
+    frames = torch.from_numpy(shard["rgb"][pick, rows_BT, y : y + height, x : x + width])
+    portrait, frames = recolour_bytes(portrait[:, None], frames, rng)
+    coarse = torch.from_numpy(shard["flow64"][pick, index_BT].astype(np.float32))
+    coarse_hidden = torch.from_numpy(shard["occl64"][pick, index_BT].astype(np.float32) / 255.0)
+    field = fields_of(coarse, coarse_hidden)
+    flow = torch.from_numpy(shard["flow128"][pick, rows_BT].astype(np.float32)).flatten(0, 1)
+    hidden = torch.from_numpy(shard["occl128"][pick, rows_BT].astype(np.float32) / 255.0)
     depth = torch.from_numpy(shard["ref_depth"][clips].astype(np.float32))[:, None]
     headness = torch.from_numpy(shard["ref_headness"][clips].astype(np.float32))[:, None]
     if rng.random() < 0.5:
-        pictures, depth, headness = pictures.flip(-1), depth.flip(-1), headness.flip(-1)
-        field, fine, fine_hidden = mirror_fields(field), fine.flip(-1), fine_hidden.flip(-1)
-        fine = torch.stack((-fine[:, :, 0], fine[:, :, 1]), dim=2)
-    pictures = recolour(pictures, rng)
+        portrait, frames, depth, headness = (
+            v.flip(-1) for v in (portrait, frames, depth, headness)
+        )
+        field, hidden = mirror_fields(field), hidden.flip(-1)
+        flow = flow.flip(-1) * torch.tensor([-1.0, 1.0])[:, None, None]
     return Batch(
-        portrait_B3HW=pictures[:, 0],
+        portrait_B3HW=portrait[:, 0],
         depth_B1SS=depth,
         headness_B1SS=headness,
-        field_BFQSS=field,
-        frames_N3HW=pictures[:, 1:].flatten(0, 1),
-        flow_N2SS=fine.flatten(0, 1),
-        hidden_N1SS=fine_hidden.flatten(0, 1)[:, None],
+        field_BTFQSS=field,
+        box=box,
+        frames_N3HW=frames.flatten(0, 1),
+        flow_N2SS=flow,
+        hidden_N1SS=hidden.flatten(0, 1)[:, None],
     )
 
 
+def colour_change(
+    size: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Draw gamma [size, 1, 1] and gain [size, 3, 1] of clips: cameras differ so."""
+    gain = rng.uniform(0.75, 1.25, (size, 3, 1)).astype(np.float32)
+    gain = 0.6 * gain.mean(axis=1, keepdims=True) + 0.4 * gain
+    return rng.uniform(0.75, 1.35, (size, 1, 1)).astype(np.float32), gain
+
+
 def recolour(pictures_BF3HW: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Change gain, offset and gamma of each clip's pictures alike, as cameras do."""
-    size = len(pictures_BF3HW)
-    gain = torch.from_numpy(rng.uniform(0.75, 1.25, (size, 1, 3, 1, 1)).astype(np.float32))
-    gain = 0.6 * gain.mean(dim=2, keepdim=True) + 0.4 * gain
-    gamma = torch.from_numpy(rng.uniform(0.75, 1.35, (size, 1, 1, 1, 1)).astype(np.float32))
+    """Change gain and gamma of each clip's pictures in [-1, 1] alike."""
+    changes = colour_change(len(pictures_BF3HW), rng)
+    gamma, gain = (torch.from_numpy(change)[:, None, :, :, None] for change in changes)
     return (((pictures_BF3HW + 1) * 0.5).clamp_min(1e-4) ** gamma * gain).clamp(0, 1) * 2 - 1
+
+
+def recolour_bytes(
+    portrait_BFHW3: torch.Tensor, frames_BFHW3: torch.Tensor, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bring u8 pictures to [B, F, 3, H, W] in [-1, 1], recoloured by a table of 256 levels."""
+    gamma, gain = colour_change(len(portrait_BFHW3), rng)
+    levels = np.maximum(np.arange(256, dtype=np.float32) / 255.0, 1e-4)
+    table_B3L = torch.from_numpy(np.clip(levels**gamma * gain, 0, 1) * 2 - 1)
+    made = []
+    for pictures in (portrait_BFHW3, frames_BFHW3):
+        planes = pictures.permute(0, 4, 1, 2, 3)
+        levels_B3FHW = table_B3L.gather(2, planes.flatten(2).long()).reshape(planes.shape)
+        made.append(levels_B3FHW.transpose(1, 2).contiguous())
+    return made[0], made[1]
+
+
+@dataclass(slots=True, kw_only=True)
+class Region:
+    """One painted region of a batch: what was made, what should be, and what must be painted."""
+
+    made_N3HW: torch.Tensor
+    truth_N3HW: torch.Tensor
+    cover_N1HW: torch.Tensor
+    need_N1HW: torch.Tensor
+
+
+def region(batch: Batch, flow_N2FF: torch.Tensor, box: Box, paint: RegionPaint) -> Region:
+    """Draw a region as the decoder does.
+
+    Painting is needed where the portrait shows nothing, and where its pixels moved by the exact
+    flow still differ much from the truth: teeth of a smile that goes, creases, shadows.
+    """
+    origin_xy = (box[0], box[1])
+    made = warp_frames(batch.portrait_B3HW, _window(flow_N2FF, box), origin_xy)
+    made = made * (1 - paint.cover_N1HW) + paint.colour_N3HW * paint.cover_N1HW
+    truth = batch.truth(box)
+    exact = warp_frames(batch.portrait_B3HW, _window(batch.flow_N2SS, box), origin_xy)
+    differs = ((exact - truth).abs().amax(dim=1, keepdim=True) * 4.0 - 0.4).clamp(0, 1)
+    need = torch.maximum(_window(batch.hidden_N1SS, box), differs)
+    return Region(made_N3HW=made, truth_N3HW=truth, cover_N1HW=paint.cover_N1HW, need_N1HW=need)
+
+
+def _window(field_NCFF: torch.Tensor, box: Box) -> torch.Tensor:
+    """Return a box's part of a field of side 128 at full size."""
+    return resize(crop_scaled(field_NCFF, box, 2), box[3], box[2])
 
 
 def codec_loss(
     codec: MotionCodec, batch: Batch, noise: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Return the loss and its named parts for one batch."""
-    features = codec.portrait(batch.portrait_B3HW)
-    latents = codec.motion.encode(batch.field_BFQSS[:, None])
-    flow, paint, opacity = codec.face_motion(latents + noise, batch.portrait_B3HW, features)
-    portrait = batch.portrait_B3HW.repeat_interleave(4, dim=0)
-    result = warp(portrait, flow) * (1 - opacity) + paint
-    target = batch.frames_N3HW
-    hidden = resize(batch.hidden_N1SS, 256, 256)
+    """Return the loss and its named parts for one batch.
+
+    Only the two regions are drawn at full size; the rest of the picture follows its exact flow.
+    """
+    reading = codec.read(batch.portrait_B3HW)
+    latents = codec.motion.encode(batch.field_BTFQSS)
+    motion = codec.face_motion(latents + noise, batch.portrait_B3HW, reading)
     losses = {
-        "picture": (result - target).abs().mean(),
-        "mouth": region_loss(result, target, MOUTH_BOX) * 2.0,
-        "eyes": region_loss(result, target, EYES_BOX),
-        "inside": sum(hidden_error(result, target, hidden, box) for box in (MOUTH_BOX, EYES_BOX))
-        * 0.25,
-        "flow": ((resize(flow, 128, 128) - batch.flow_N2SS).abs() * (1 - batch.hidden_N1SS)).mean()
-        * 0.05,
-        "hidden": sum(cover_loss(opacity, hidden, box) for box in (MOUTH_BOX, EYES_BOX)) * 0.15,
-        "depth": ((features.depth_B1HW - batch.depth_B1SS).abs() * batch.headness_B1SS).mean()
-        * 0.02,
+        "flow": flow_loss(motion.flow_N2FF, batch),
+        "depth": ((reading.features.depth_B1HW - batch.depth_B1SS).abs() * batch.headness_B1SS)
+        .mean() * 0.02,
         "headness": F.binary_cross_entropy(
-            features.headness_B1HW.clamp(1e-4, 1 - 1e-4), batch.headness_B1SS.clamp(0, 1)
+            reading.features.headness_B1HW.clamp(1e-4, 1 - 1e-4), batch.headness_B1SS.clamp(0, 1)
         )
         * 0.05,
-    }
-    total = torch.stack([torch.as_tensor(value) for value in losses.values()]).sum()
-    return total, {name: float(torch.as_tensor(v).detach()) for name, v in losses.items()}
+    }  # fmt: skip
+    for name, box, paint, share in (
+        ("mouth", MOUTH_BOX, motion.mouth, 1.0),
+        ("eyes", EYES_BOX, motion.eyes, 0.7),
+    ):
+        drawn = region(batch, motion.flow_N2FF, box, paint)
+        everywhere, needed = picture_loss(drawn)
+        losses[name] = everywhere * 2.0 * share
+        losses[f"{name}_inside"] = needed * 0.3 * share
+        losses[f"{name}_cover"] = cover_loss(drawn.cover_N1HW, drawn.need_N1HW) * 0.1
+    total = torch.stack(list(losses.values())).sum()
+    return total, {name: float(value.detach()) for name, value in losses.items()}
 
 
-def region_loss(
-    result: torch.Tensor, target: torch.Tensor, box: tuple[int, int, int, int]
-) -> torch.Tensor:
-    """Return the mean absolute error of a region plus that of its edges."""
-    a, b = crop(result, box), crop(target, box)
-    down = (a.diff(dim=-2) - b.diff(dim=-2)).abs().mean()
-    across = (a.diff(dim=-1) - b.diff(dim=-1)).abs().mean()
-    return (a - b).abs().mean() + down + across
+def flow_loss(flow_N2FF: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the error of the flow where the portrait shows the surface; regions count more."""
+    error = ((flow_N2FF - batch.flow_N2SS).abs() * (1 - batch.hidden_N1SS)).mean(dim=1)
+    regions = sum(crop_scaled(error, box, 2).mean() for box in (MOUTH_BOX, EYES_BOX))
+    return error.mean() * 0.15 + regions * 0.02
 
 
-def hidden_error(
-    result: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor, box: tuple[int, int, int, int]
-) -> torch.Tensor:
-    """Return the mean error of those pixels of a region that the portrait does not show.
+def picture_loss(drawn: Region) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean error of pixels and edges of a region, and that of pixels to be painted.
 
-    They are a few percent of the region but what a viewer sees first: a dark mouth, closed lids.
+    The latter are a few percent of the region but what a viewer sees first: a dark mouth, teeth,
+    closed lids.
     """
-    error = (crop(result, box) - crop(target, box)).abs().mean(dim=1, keepdim=True)
-    share = crop(hidden, box)
-    return (error * share).sum() / (share.sum() + 200.0)
+    difference = drawn.made_N3HW - drawn.truth_N3HW
+    error = difference.abs().mean(dim=1, keepdim=True)
+    error = error + F.pad(difference.diff(dim=-2).abs().mean(dim=1, keepdim=True), (0, 0, 0, 1))
+    error = error + F.pad(difference.diff(dim=-1).abs().mean(dim=1, keepdim=True), (0, 1))
+    need = drawn.need_N1HW
+    return error.mean(), (error * need).sum() / (need.sum() + 200.0)
 
 
-def cover_loss(
-    opacity: torch.Tensor, hidden: torch.Tensor, box: tuple[int, int, int, int]
-) -> torch.Tensor:
-    """Return the cross entropy of painting where the portrait shows nothing, hidden pixels x4.
+def cover_loss(cover_N1HW: torch.Tensor, need_N1HW: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy of painting where it is needed, needed pixels x4.
 
     Pixels the portrait does show cost little if painted: shading may call for it.
     """
-    x, y, width, height = box
-    inside = (x + 8, y + 8, width - 16, height - 16)
-    probability = crop(opacity, inside).clamp(1e-4, 1 - 1e-4)
-    truth = crop(hidden, inside)
-    weight = 0.3 + 4.0 * truth
-    return F.binary_cross_entropy(probability, truth, weight=weight)
+    inside = (..., slice(8, -8), slice(8, -8))
+    truth = need_N1HW[inside]
+    return F.binary_cross_entropy(
+        cover_N1HW[inside].clamp(1e-4, 1 - 1e-4), truth, weight=0.3 + 4.0 * truth
+    )
 
 
 def batches(folder: Path, seed: int, size: int, per_shard: int = 24) -> Iterator[Batch]:
@@ -167,20 +245,41 @@ def batches(folder: Path, seed: int, size: int, per_shard: int = 24) -> Iterator
     rng = np.random.default_rng(seed)
     for shard in iterate_shards(shard_paths(folder), NAMES, rng):
         for _ in range(per_shard):
-            yield group_batch(shard, rng, size)
+            yield group_batch(shard, rng, size, 2, joint_box())
 
 
 def fit_core(codec: MotionCodec, folder: Path, max_shards: int) -> float:
-    """Find the linear core from the fields of up to `max_shards` shards and their mirror images."""
+    """Find the linear core from the fields of up to `max_shards` shards and their mirror images.
+
+    The shards are spread over the folder, whose order may go by kind of picture.
+    """
+    paths = shard_paths(folder)
+    chosen = paths[:: max(1, -(-len(paths) // max_shards))]
     fields = [
-        motion_fields(read_shard(path, ("flow64", "occl64"))).flatten(0, 1)
-        for path in shard_paths(folder)[:max_shards]
+        motion_fields(read_shard(path, ("flow64", "occl64"))).flatten(0, 1) for path in chosen
     ]
     joined = torch.cat(fields)
+    del fields
     kept = fit_motion_field(codec.motion, torch.cat((joined, mirror_fields(joined))))
     for buffer in codec.motion.buffers():
         buffer.copy_(buffer.bfloat16())  # what is shipped is what later training sees
     return kept
+
+
+def core_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the linear core's part of a codec's weights, by the core's own names."""
+    prefix = "motion."
+    return {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+
+
+def begin_from(codec: MotionCodec, earlier: dict[str, torch.Tensor]) -> int:
+    """Take over those trained weights of an earlier codec that still fit; return how many."""
+    own = dict(codec.named_parameters())
+    fitting = [n for n in earlier if n in own and earlier[n].shape == own[n].shape]
+    with torch.no_grad():
+        for name in fitting:
+            own[name].copy_(earlier[name])
+    return len(fitting)
 
 
 def main() -> None:
@@ -189,6 +288,8 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--core-shards", type=int, default=40)
+    parser.add_argument("--core", type=Path, default=None, help="weights whose core is kept")
+    parser.add_argument("--begin-from", type=Path, default=None, help="weights of an earlier codec")
     add_run_options(parser, steps=6000, batch=3)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -201,13 +302,20 @@ def main() -> None:
         peak_rate=args.rate,
     )
     if trainer.step == 0:
-        kept = fit_core(codec, args.clips, args.core_shards)
-        (args.run / "core.txt").write_text(f"energy kept by the linear core: {kept:.4f}\n")
+        if args.begin_from is not None:
+            begin_from(codec, load_file(args.begin_from))
+            trainer.average.update({n: p.detach().clone() for n, p in trainer.trained()})
+        if args.core is not None:
+            codec.motion.load_state_dict(core_of(load_file(args.core)))
+        else:
+            kept = fit_core(codec, args.clips, args.core_shards)
+            (args.run / "core.txt").write_text(f"energy kept by the linear core: {kept:.4f}\n")
         export(codec.state_dict(), "", args.run / "core.safetensors")
     stream = batches(args.clips, args.seed + trainer.step, args.batch)
     for _ in run_until(trainer, args.minutes):
         batch = next(stream)
-        noise = torch.randn(len(batch.field_BFQSS), codec.config.local_channels, 1, 8, 8) * 0.08
+        shape = (args.batch, codec.config.local_channels, batch.field_BTFQSS.shape[1], 8, 8)
+        noise = torch.randn(shape) * 0.08
         loss, parts = codec_loss(codec, batch, noise)
         trainer.update(loss, parts)
     if args.out is not None:

@@ -44,7 +44,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.peak_rate, betas=(0.9, 0.98), weight_decay=1e-4
         )
-        self.average = {n: p.detach().clone() for n, p in self._named()}
+        self.average = {n: p.detach().clone() for n, p in self.trained()}
         if (self.folder / "state.json").exists():
             self._resume()
 
@@ -52,7 +52,8 @@ class Trainer:
         """Return the parameters being trained."""
         return [p for p in self.modules.parameters() if p.requires_grad]
 
-    def _named(self) -> Iterable[tuple[str, nn.Parameter]]:
+    def trained(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Return the parameters being trained with their names."""
         return ((n, p) for n, p in self.modules.named_parameters() if p.requires_grad)
 
     def rate(self) -> float:
@@ -73,7 +74,7 @@ class Trainer:
         self.step += 1
         decay = min(self.average_decay, self.step / (self.step + 10.0))
         with torch.no_grad():
-            for name, parameter in self._named():
+            for name, parameter in self.trained():
                 self.average[name].lerp_(parameter, 1.0 - decay)
         self._log(parts)
 

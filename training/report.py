@@ -20,16 +20,15 @@ from training.codec import NAMES, Batch, group_batch
 from training.shards import read_shard, shard_paths
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.motion_nets import EYES_BOX, MOUTH_BOX, crop
-from video.warp import resize, warp
+from video.warp import resize
 
 
 def decode(codec: MotionCodec, batch: Batch) -> torch.Tensor:
     """Return the decoded frames [N, 3, H, W] of a batch's exact latents."""
-    features = codec.portrait(batch.portrait_B3HW)
-    latents = codec.motion.encode(batch.field_BFQSS[:, None])
-    flow, paint, opacity = codec.face_motion(latents, batch.portrait_B3HW, features)
-    portrait = batch.portrait_B3HW.repeat_interleave(4, dim=0)
-    return (warp(portrait, flow) * (1 - opacity) + paint).clamp(-1, 1)
+    latents = codec.motion.encode(batch.field_BTFQSS)
+    motion = codec.face_motion(latents, batch.portrait_B3HW, codec.read(batch.portrait_B3HW))
+    still = torch.zeros_like(motion.flow_N2FF)
+    return codec.render(motion, batch.portrait_B3HW, still).transpose(1, 2).flatten(0, 1)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -32,18 +32,21 @@ from video.motion_field import MotionField
 from video.motion_nets import (
     EYES_BOX,
     MOUTH_BOX,
+    Box,
     FieldRefiner,
     IdentityEncoder,
     PortraitEncoder,
     PortraitFeatures,
-    RegionPainter,
+    crop,
     crop_scaled,
 )
+from video.motion_painter import RegionPaint, RegionPainter, RegionReading
 from video.section import Section
-from video.warp import resize, warp
+from video.warp import pixel_grid, resize, sample, warp
 
 CANONICAL = 256  # side of the picture all networks see; displacements are in its pixels
 LAYOUT = (8, 64, 4)  # cells a side, field points a side, frames per latent
+FINE = 128  # side of the flow that frames are drawn with
 PIVOT_XY = (128.0, 215.0)  # the neck's base in an aligned portrait
 
 
@@ -63,10 +66,11 @@ class MotionCodecConfig(Section):
     frames_per_latent: int = 4
     local_channels: int = 20
     portrait_channels: int = 32
-    refiner_channels: int = 40
+    refiner_channels: int = 64
+    refiner_blocks: int = 3
     frame_features: int = 12
-    painter_channels: int = 32
-    painter_blocks: int = 2
+    painter_channels: int = 64
+    painter_blocks: int = 4
 
     def __post_init__(self) -> None:
         """Refuse a layout that the networks do not have, before weights seem not to fit."""
@@ -77,13 +81,36 @@ class MotionCodecConfig(Section):
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortraitReading:
+    """All that the networks see of a portrait, computed once a session."""
+
+    features: PortraitFeatures
+    refiner_BCHW: torch.Tensor
+    eyes: RegionReading
+    mouth: RegionReading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceMotion:
+    """How N frames differ from the portrait at its own head pose.
+
+    `flow_N2FF` (128x128, in canonical pixels) is the backward displacement of everything;
+    `eyes` and `mouth` are painted over their regions after it.
+    """
+
+    flow_N2FF: torch.Tensor
+    eyes: RegionPaint
+    mouth: RegionPaint
+
+
 @dataclass(slots=True, kw_only=True)
 class MotionDecoderState:
     """All that decoding carries from chunk to chunk: the portrait as read, and the head's pose."""
 
     portrait_BCHW: torch.Tensor
     canonical_BCHW: torch.Tensor
-    features: PortraitFeatures
+    reading: PortraitReading
     headness_B1HW: torch.Tensor
     depth_B1HW: torch.Tensor
     pose_B6: torch.Tensor
@@ -124,7 +151,10 @@ class MotionCodec(nn.Module):
         self.portrait = PortraitEncoder(config.portrait_channels)
         self.identity = IdentityEncoder(self.latent_channels)
         self.refiner = FieldRefiner(
-            config.portrait_channels, config.refiner_channels, config.frame_features
+            config.portrait_channels,
+            config.refiner_channels,
+            config.frame_features,
+            config.refiner_blocks,
         )
         self.mouth = self._painter(MOUTH_BOX)
         self.eyes = self._painter(EYES_BOX)
@@ -133,7 +163,8 @@ class MotionCodec(nn.Module):
         config = self.config
         return RegionPainter(
             box,
-            config.frame_features + config.portrait_channels,
+            config.frame_features,
+            config.portrait_channels,
             config.painter_channels,
             config.painter_blocks,
         )
@@ -154,13 +185,13 @@ class MotionCodec(nn.Module):
     def start(self, image_BCHW: torch.Tensor) -> MotionDecoderState:
         """Begin a session with a portrait in [-1, 1]; frames will have its size."""
         canonical = resize_antialiased(image_BCHW)
-        features = self.portrait(canonical)
-        headness, depth = soft_head(features)
+        reading = self.read(canonical)
+        headness, depth = soft_head(reading.features)
         batch = image_BCHW.shape[0]
         return MotionDecoderState(
             portrait_BCHW=image_BCHW,
             canonical_BCHW=canonical,
-            features=features,
+            reading=reading,
             headness_B1HW=headness,
             depth_B1HW=depth,
             pose_B6=image_BCHW.new_zeros(batch, 6),
@@ -182,55 +213,144 @@ class MotionCodec(nn.Module):
             frames.append(self._decode_latent(local, poses_BF6, state))
         return torch.cat(frames, dim=2)
 
-    def face_motion(
-        self, local_BKTGG: torch.Tensor, canonical_BCHW: torch.Tensor, features: PortraitFeatures
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return flow [N, 2, 256, 256], paint [N, 3, ...] and opacity [N, 1, ...] of one latent.
+    def read(self, canonical_B3HW: torch.Tensor) -> PortraitReading:
+        """Look at portraits of the canonical size; nothing else of them reaches the networks."""
+        features = self.portrait(canonical_B3HW)
+        return PortraitReading(
+            features=features,
+            refiner_BCHW=self.refiner.read(features.map_BCHW),
+            eyes=self._read_region(self.eyes, canonical_B3HW, features),
+            mouth=self._read_region(self.mouth, canonical_B3HW, features),
+        )
 
-        N = 4*B frames at the portrait's own head pose. This is what training supervises.
+    def _read_region(
+        self, painter: RegionPainter, canonical_B3HW: torch.Tensor, features: PortraitFeatures
+    ) -> RegionReading:
+        step = CANONICAL // self.config.field_side
+        map_BCHW = crop_scaled(features.map_BCHW, painter.box, step)
+        return painter.read(crop(canonical_B3HW, painter.box), map_BCHW)
+
+    def face_motion(
+        self, local_BKTGG: torch.Tensor, canonical_B3HW: torch.Tensor, reading: PortraitReading
+    ) -> FaceMotion:
+        """Return how the N = 4*B*T frames of T latents differ from the portrait.
+
+        This is what training supervises; the head keeps the portrait's own pose.
         """
-        linear = self.motion.decode(local_BKTGG)[:, 0]
-        flat = rearrange(linear, "b f q h w -> b (f q) h w")
-        mended, emitted = self.refiner(flat, features.map_BCHW)
+        flat = rearrange(self.motion.decode(local_BKTGG), "b t f q h w -> (b t) (f q) h w")
+        mended, emitted = self.refiner(flat, reading.refiner_BCHW)
         frames = self.frames_per_latent
-        field_NQSS = rearrange(mended, "b (f q) h w -> (b f) q h w", q=3)
+        field_N3SS = rearrange(mended, "b (f q) h w -> (b f) q h w", q=3)
         emitted_NCSS = rearrange(emitted, "b (f c) h w -> (b f) c h w", f=frames)
-        map_NCSS = features.map_BCHW.repeat_interleave(frames, dim=0)
-        portrait = canonical_BCHW.repeat_interleave(frames, dim=0)
-        field = resize(field_NQSS, CANONICAL, CANONICAL)
-        features_NCSS = torch.cat((emitted_NCSS, map_NCSS), dim=1)
-        flow = field[:, :2].clone()
-        painted = portrait.new_zeros(len(portrait), 4, CANONICAL, CANONICAL)
-        for painter in (self.eyes, self.mouth):
+        fine_N3FF = resize(field_N3SS, FINE, FINE)
+        flow = fine_N3FF[:, :2].clone()
+        paints = []
+        for painter, seen in ((self.eyes, reading.eyes), (self.mouth, reading.mouth)):
             x, y, width, height = painter.box
-            window = (..., slice(y, y + height), slice(x, x + width))
-            inside = flow[window]
-            colour, cover, correction = painter(
-                portrait[window],
-                warp(portrait, inside, (x, y)),
-                field[window],
-                crop_scaled(features_NCSS, painter.box, CANONICAL // self.config.field_side),
+            step = CANONICAL // self.config.field_side
+            inside = resize(crop_scaled(fine_N3FF, painter.box, CANONICAL // FINE), height, width)
+            paint = painter(
+                warp_frames(canonical_B3HW, inside[:, :2], (x, y)),
+                inside[:, 2:],
+                crop_scaled(field_N3SS, painter.box, step),
+                crop_scaled(emitted_NCSS, painter.box, step),
+                seen,
             )
-            painted[window] += torch.cat((colour * cover, cover), dim=1)
-            flow[window] = inside + correction
-        paint, opacity = painted[:, :3], painted[:, 3:]
-        return flow, paint, opacity
+            crop_scaled(flow, painter.box, CANONICAL // FINE).add_(paint.correction_N2HW)
+            paints.append(paint)
+        return FaceMotion(flow_N2FF=flow, eyes=paints[0], mouth=paints[1])
+
+    def render(
+        self, motion: FaceMotion, portrait_B3HW: torch.Tensor, head_N2SS: torch.Tensor
+    ) -> torch.Tensor:
+        """Return frames [B, 3, F, H, W] of the portrait's size, the head moved by a rigid flow.
+
+        Flows are put together at 128x128, where they are smooth; only pictures are sampled at
+        full size, paint only where the moved regions can be.
+        """
+        batch, _, height, width = portrait_B3HW.shape
+        head = resize(head_N2SS, FINE, FINE)
+        flow = warp(motion.flow_N2FF, head * (FINE / CANONICAL)) + head
+        flows_B4HW = rearrange(
+            torch.cat((flow, head), dim=1), "(b f) c h w -> b (c f) h w", b=batch
+        )
+        flows = resize(flows_B4HW, height, width).reshape(batch, 4, -1, height, width)
+        unit = flow.new_tensor([width / CANONICAL, height / CANONICAL])[:, None, None]
+        span = flow.new_tensor([max(width - 1, 1) / 2, max(height - 1, 1) / 2])[:, None, None]
+        grid = pixel_grid(height, width, flow.device) / span - 1.0
+        position = torch.addcmul(grid[:, :, None], flows[:, :2], (unit / span)[:, None])
+        moved = sample(portrait_B3HW, position.flatten(2, 3))
+        moved = moved.reshape(batch, 3, -1, height, width)
+        _paint_over(moved, motion, flows[:, 2:], float(head_N2SS.abs().max()))
+        return moved
 
     def _decode_latent(
         self, local_BK1GG: torch.Tensor, poses_BF6: torch.Tensor, state: MotionDecoderState
     ) -> torch.Tensor:
         """Return the four frames [B, 3, 4, H, W] of one latent."""
-        flow, paint, opacity = self.face_motion(local_BK1GG, state.canonical_BCHW, state.features)
-        head = _head_flow(poses_BF6, state)
-        height, width = state.portrait_BCHW.shape[-2:]
-        scale = flow.new_tensor([width / CANONICAL, height / CANONICAL])[:, None, None]
-        head = resize(head, height, width) * scale
-        combined = warp(resize(flow, height, width) * scale, head) + head
-        portrait = state.portrait_BCHW.repeat_interleave(self.frames_per_latent, dim=0)
-        moved = warp(portrait, combined)
-        painted = warp(resize(torch.cat((paint, opacity), dim=1), height, width), head)
-        frames = moved * (1.0 - painted[:, 3:]) + painted[:, :3]
-        return rearrange(frames.clamp(-1, 1), "(b f) c h w -> b c f h w", f=self.frames_per_latent)
+        motion = self.face_motion(local_BK1GG, state.canonical_BCHW, state.reading)
+        return self.render(motion, state.portrait_BCHW, _head_flow(poses_BF6, state))
+
+
+def warp_frames(
+    portrait_B3HW: torch.Tensor, flow_N2HW: torch.Tensor, origin_xy: tuple[int, int] = (0, 0)
+) -> torch.Tensor:
+    """Warp each portrait by the flows of its N/B frames, without copies of the portrait."""
+    batch, frames = len(portrait_B3HW), len(flow_N2HW) // len(portrait_B3HW)
+    if batch == 1:
+        return warp(portrait_B3HW.expand(frames, -1, -1, -1), flow_N2HW, origin_xy)
+    return warp(portrait_B3HW.repeat_interleave(frames, dim=0), flow_N2HW, origin_xy)
+
+
+def _paint_over(
+    frames_B3FHW: torch.Tensor, motion: FaceMotion, head_B2FHW: torch.Tensor, furthest: float
+) -> None:
+    """Paint the regions over frames in place, moved by the head's flow.
+
+    The flow is in canonical pixels, none of it longer than `furthest`.
+    """
+    height, width = frames_B3FHW.shape[-2:]
+    left, top, across, down = joint_box()
+    canvas_N4HW = _canvas(motion)
+    reach = int(furthest) + 2 if furthest < CANONICAL else CANONICAL
+    rows = _part(top - reach, top + down + reach, height)
+    columns = _part(left - reach, left + across + reach, width)
+    head = head_B2FHW[..., rows, columns].transpose(1, 2).flatten(0, 1)
+    size = head.new_tensor([CANONICAL / width, CANONICAL / height])[:, None, None]
+    first = head.new_tensor([left - 1.0, top - 1.0])[:, None, None]
+    span = head.new_tensor([(across + 1) / 2, (down + 1) / 2])[:, None, None]
+    grid = pixel_grid(height, width, head.device)[..., rows, columns]
+    canonical = (grid + 0.5) * size - 0.5 - first
+    paint_N4HW = sample(canvas_N4HW, torch.addcdiv(canonical / span - 1.0, head, span))
+    paint = rearrange(paint_N4HW, "(b f) c h w -> b c f h w", b=len(frames_B3FHW))
+    part = frames_B3FHW[..., rows, columns]
+    part.mul_(1.0 - paint[:, 3:]).add_(paint[:, :3]).clamp_(-1.0, 1.0)
+
+
+def joint_box() -> Box:
+    """Return the box around both painted regions."""
+    boxes = (EYES_BOX, MOUTH_BOX)
+    left, top = min(x for x, _, _, _ in boxes), min(y for _, y, _, _ in boxes)
+    right = max(x + width for x, _, width, _ in boxes)
+    return left, top, right - left, max(y + height for _, y, _, height in boxes) - top
+
+
+def _canvas(motion: FaceMotion) -> torch.Tensor:
+    """Return covered colour and cover [N, 4, h+2, w+2] of both regions, ringed by zeros."""
+    left, top, across, down = joint_box()
+    count = len(motion.flow_N2FF)
+    canvas = motion.flow_N2FF.new_zeros(count, 4, down + 2, across + 2)
+    for box, paint in ((EYES_BOX, motion.eyes), (MOUTH_BOX, motion.mouth)):
+        part = crop(canvas, (box[0] - left + 1, box[1] - top + 1, box[2], box[3]))
+        torch.mul(paint.colour_N3HW, paint.cover_N1HW, out=part[:, :3])
+        part[:, 3:] = paint.cover_N1HW
+    return canvas
+
+
+def _part(first: int, last: int, side: int) -> slice:
+    """Return the pixels of a picture `side` wide between two canonical coordinates."""
+    scale = side / CANONICAL
+    return slice(max(0, int(first * scale)), min(side, int(last * scale) + 1))
 
 
 def _head_flow(poses_BF6: torch.Tensor, state: MotionDecoderState) -> torch.Tensor:

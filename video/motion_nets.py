@@ -1,4 +1,4 @@
-"""The learned parts of the motion codec: reading a portrait, mending the field, painting regions.
+"""Learned parts of the motion codec: reading a portrait, mending the field.
 
 Shape legend: B = batch, N = frames (batch of single frames), C = channels, H, W = picture.
 """
@@ -10,11 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from video.warp import resize
-
 Box = tuple[int, int, int, int]  # x, y, width, height in the canonical 256-pixel picture
 MOUTH_BOX: Box = (64, 128, 128, 96)
-EYES_BOX: Box = (48, 76, 160, 64)
+EYES_BOX: Box = (56, 72, 144, 56)
 
 
 def zero(layer: nn.Conv2d) -> None:
@@ -114,83 +112,68 @@ class IdentityEncoder(nn.Module):
         return latent
 
 
+class MixBlock(nn.Module):
+    """A 3x3 convolution of each channel alone, then two 1x1 ones around a ReLU, beside a skip.
+
+    A third of the arithmetic of a `ResidualConv` of the same width; starts as the skip alone.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Create a block that keeps the number of channels."""
+        super().__init__()
+        self.look = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.widen = nn.Conv2d(channels, 2 * channels, 1)
+        self.merge = nn.Conv2d(2 * channels, channels, 1)
+        zero(self.merge)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return x plus its correction."""
+        correction: torch.Tensor = self.merge(F.relu(self.widen(self.look(x_BCHW))))
+        return x_BCHW + correction
+
+
 class FieldRefiner(nn.Module):
     """Mend the linear field of four frames at 64x64, knowing the portrait and where it looks.
 
-    Returns the corrected field [B, 12, 64, 64] and features [B, 4 * frame_features, 64, 64] for
-    the region painters. A learned map of position tells the convolutions which part of the face
-    they see: portraits are aligned.
+    Works on cells folded two by two. What depends on the portrait alone is computed once by
+    `read`. A learned map of position tells the convolutions which part of the face they see:
+    portraits are aligned.
     """
 
-    def __init__(self, channels: int, hidden: int, frame_features: int) -> None:
+    def __init__(self, channels: int, hidden: int, frame_features: int, num_blocks: int) -> None:
         """`channels` is the width of the portrait's map, `hidden` that of this network."""
         super().__init__()
-        self.position = nn.Parameter(torch.zeros(1, 8, 64, 64))
+        self.position = nn.Parameter(torch.zeros(1, 8, 32, 32))
         nn.init.normal_(self.position, std=0.3)
-        self.enter = nn.Conv2d(12 + channels + 8, hidden, 3, padding=1)
-        self.body = nn.Sequential(ResidualConv(hidden), ResidualConv(hidden))
-        self.correct = nn.Conv2d(hidden, 12, 3, padding=1)
-        self.emit = nn.Conv2d(hidden, 4 * frame_features, 1)
+        self.look = nn.Sequential(
+            nn.Conv2d(4 * channels + 8, hidden, 3, padding=1), MixBlock(hidden)
+        )
+        self.enter = nn.Conv2d(4 * 12, hidden, 3, padding=1)
+        self.body = nn.Sequential(*(MixBlock(hidden) for _ in range(num_blocks)))
+        self.correct = nn.Conv2d(hidden, 4 * 12, 3, padding=1)
+        self.emit = nn.Conv2d(hidden, 4 * 4 * frame_features, 1)
         zero(self.correct)
 
+    def read(self, map_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return what this network keeps of the portrait's map [B, channels, 64, 64]."""
+        position = self.position.expand(map_BCHW.shape[0], -1, -1, -1)
+        kept: torch.Tensor = self.look(torch.cat((F.pixel_unshuffle(map_BCHW, 2), position), dim=1))
+        return kept
+
     def forward(
-        self, field_BCHW: torch.Tensor, map_BCHW: torch.Tensor
+        self, field_BCHW: torch.Tensor, reading_BCHW: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the field [B, 12, 64, 64] and per-frame features; input flow is in pixels."""
-        position = self.position.expand(field_BCHW.shape[0], -1, -1, -1)
-        hidden = self.body(self.enter(torch.cat((field_BCHW * 0.25, map_BCHW, position), dim=1)))
-        hidden = F.silu(hidden)
-        return field_BCHW + self.correct(hidden) * 4.0, self.emit(hidden)
+        """Return the corrected field [B, 12, 64, 64] and features [B, 4*frame_features, 64, 64].
 
-
-class RegionPainter(nn.Module):
-    """Paint one region (mouth or eyes) of single frames at full resolution.
-
-    Works at half resolution inside on pixels folded two by two. From the portrait's pixels, the
-    same warped by the field, the field and features it returns `paint` [N, 3, h, w] in [-1, 1],
-    the paint's opacity in 0..1 [N, 1, h, w] and a correction of the flow in pixels [N, 2, h, w].
-    """
-
-    def __init__(self, box: Box, features: int, hidden: int, num_blocks: int) -> None:
-        """`box` is the region in the canonical picture; `features` the channels given per frame."""
-        super().__init__()
-        self.box = box
-        _, _, width, height = box
-        self.position = nn.Parameter(torch.zeros(1, 8, height // 2, width // 2))
-        nn.init.normal_(self.position, std=0.3)
-        self.enter = nn.Conv2d(9 * 4 + features + 8, hidden, 3, padding=1)
-        self.fine = ResidualConv(hidden)
-        self.shrink = nn.Conv2d(hidden, hidden * 3 // 2, 4, stride=2, padding=1)
-        self.deep = nn.Sequential(*(ResidualConv(hidden * 3 // 2) for _ in range(num_blocks)))
-        self.grow = nn.Conv2d(hidden * 3 // 2, hidden, 1)
-        self.finish = ResidualConv(hidden)
-        self.out = nn.Conv2d(hidden, 6 * 4, 3, padding=1)
-        nn.init.normal_(self.out.weight, std=1e-3)
-        window = torch.ones(1, 1, height, width)
-        self.register_buffer("window_11HW", feather(window, 8), persistent=False)
-
-    window_11HW: torch.Tensor
-
-    def forward(
-        self,
-        portrait_N3HW: torch.Tensor,
-        warped_N3HW: torch.Tensor,
-        field_N3HW: torch.Tensor,
-        features_NCHW: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (paint, opacity, flow correction); all inputs but features have the box's size."""
-        scaled = field_N3HW * field_N3HW.new_tensor([0.1, 0.1, 1.0])[:, None, None]
-        pixels = F.pixel_unshuffle(torch.cat((portrait_N3HW, warped_N3HW, scaled), dim=1), 2)
-        height, width = pixels.shape[-2:]
-        position = self.position.expand(pixels.shape[0], -1, -1, -1)
-        inputs = torch.cat((pixels, resize(features_NCHW, height, width), position), dim=1)
-        fine = self.fine(self.enter(inputs))
-        deep = self.deep(self.shrink(F.silu(fine)))
-        fine = fine + F.interpolate(self.grow(F.silu(deep)), scale_factor=2.0)
-        result = F.pixel_shuffle(self.out(F.silu(self.finish(fine))), 2)
-        opacity = torch.sigmoid(result[:, 3:4] * 4.0 + (field_N3HW[:, 2:] - 0.5) * 6.0)
-        paint = torch.tanh(result[:, :3] * 2.0 + warped_N3HW.mean(dim=(-2, -1), keepdim=True))
-        return paint, opacity * self.window_11HW, result[:, 4:] * 4.0 * self.window_11HW
+        Flow is in pixels, coming and going; the features are for the region painters. There may
+        be several fields to each reading, one after the other.
+        """
+        folded = F.pixel_unshuffle(field_BCHW * 0.25, 2)
+        entered = self.enter(folded.contiguous(memory_format=torch.channels_last))
+        adapted = entered.unflatten(0, (len(reading_BCHW), -1)) + reading_BCHW[:, None]
+        hidden = F.relu(self.body(adapted.flatten(0, 1)))
+        correction = F.pixel_shuffle(self.correct(hidden), 2)
+        return field_BCHW + correction * 4.0, F.pixel_shuffle(self.emit(hidden), 2)
 
 
 def feather(window_11HW: torch.Tensor, margin: int) -> torch.Tensor:

@@ -36,13 +36,23 @@ def warp(
     the image repeat its border.
     """
     height, width = flow_B2HW.shape[-2:]
-    image_height, image_width = image_BCHW.shape[-2:]
-    position_B2HW = pixel_grid(height, width, flow_B2HW.device) + flow_B2HW
-    x_BHW = (position_B2HW[:, 0] + origin_xy[0]) * (2.0 / max(image_width - 1, 1)) - 1.0
-    y_BHW = (position_B2HW[:, 1] + origin_xy[1]) * (2.0 / max(image_height - 1, 1)) - 1.0
+    spans_2 = [max(side - 1, 1) for side in reversed(image_BCHW.shape[-2:])]
+    scale_2 = flow_B2HW.new_tensor([2.0 / span for span in spans_2])[:, None, None]
+    first_2 = flow_B2HW.new_tensor(
+        [2.0 * o / s - 1.0 for o, s in zip(origin_xy, spans_2, strict=True)]
+    )
+    grid = pixel_grid(height, width, flow_B2HW.device) * scale_2 + first_2[:, None, None]
+    return sample(image_BCHW, torch.addcmul(grid, flow_B2HW, scale_2))
+
+
+def sample(image_BCHW: torch.Tensor, position_B2HW: torch.Tensor) -> torch.Tensor:
+    """Sample `image` at positions of which (-1, -1) is its first pixel's centre, (1, 1) its last's.
+
+    Samples outside the image repeat its border.
+    """
     return F.grid_sample(
         image_BCHW,
-        torch.stack((x_BHW, y_BHW), dim=-1).to(image_BCHW.dtype),
+        position_B2HW.permute(0, 2, 3, 1).to(image_BCHW.dtype),
         mode="bilinear",
         padding_mode="border",
         align_corners=True,

@@ -150,3 +150,20 @@ def test_the_loss_falls_within_a_few_steps(clips: Path) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.93 * losses[0]
+
+
+def test_bytes_are_recoloured_as_pictures_are() -> None:
+    pictures = torch.randint(0, 256, (2, 3, 8, 8, 3), dtype=torch.uint8)
+    quick, again = codec.recolour_bytes(pictures, pictures, np.random.default_rng(5))
+    plain = pictures.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    torch.testing.assert_close(quick, codec.recolour(plain, np.random.default_rng(5)))
+    assert torch.equal(quick, again)
+
+
+def test_a_codec_begins_from_what_fits_of_an_earlier_one() -> None:
+    network = MotionCodec(MotionCodecConfig())
+    earlier = {name: torch.full_like(p, 0.5) for name, p in network.named_parameters()}
+    earlier["refiner.emit.bias"] = torch.zeros(1)
+    earlier["gone"] = torch.zeros(1)
+    assert codec.begin_from(network, earlier) == len(earlier) - 2
+    assert float(network.portrait.stem.weight.detach().min()) == 0.5
