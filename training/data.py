@@ -35,17 +35,19 @@ from training.renderer import HeadRenderer
 from training.texts import Split
 
 CLIPS_PER_SHARD = 16
+DROWSY_SHARE = 0.15
+SOUGHT_BLINK_SHARE = 0.5
 
 
 def write_script(rng: np.random.Generator, split: Split, names: Sequence[str]) -> Script:
-    """Speak a fresh utterance, perform it, and cut a random window of 48 frames."""
+    """Speak a fresh utterance, perform it, and cut a window of 48 frames."""
     samples_T, visemes_VT = make_utterance(rng, split)
     short = NUM_FRAMES * 4 - visemes_VT.shape[1]
     if short > 0:
         visemes_VT = np.pad(visemes_VT, ((0, 0), (0, short + 8)))
-    performance = perform(visemes_VT, rng, fps=FPS, names=names)
-    total = len(performance.expression_TE)
-    start = int(rng.integers(0, max(total - NUM_FRAMES, 0) + 1))
+    drowsy = rng.random() < DROWSY_SHARE
+    performance = perform(visemes_VT, rng, fps=FPS, names=names, drowsy=drowsy)
+    start = choose_window(performance.blink_T, rng)
     window = slice(start, start + NUM_FRAMES)
     return Script(
         expression_TE=performance.expression_TE[window],
@@ -53,9 +55,33 @@ def write_script(rng: np.random.Generator, split: Split, names: Sequence[str]) -
         blink_T=performance.blink_T[window],
         gaze_T2=performance.gaze_T2[window],
         pose_T6=performance.pose_T6[window],
-        speaking_E=performance.expression_TE[int(rng.integers(total))],
+        speaking_E=speaking_frame(performance.expression_TE, names, rng),
         samples_T=cut_sound(samples_T, start),
     )
+
+
+def choose_window(blink_T: Array, rng: np.random.Generator) -> int:
+    """First frame of a window; half of all windows are chosen around a full blink.
+
+    Of the others about two in five hold one by chance, so that about 70 % of all do.
+    """
+    last = max(len(blink_T) - NUM_FRAMES, 0)
+    start = int(rng.integers(0, last + 1))
+    shut = np.flatnonzero(np.asarray(blink_T) >= 1)
+    if rng.random() >= SOUGHT_BLINK_SHARE or not len(shut):
+        return start
+    middle = int(shut[rng.integers(len(shut))])
+    low, high = max(middle - NUM_FRAMES + 6, 0), min(middle - 5, last)
+    return int(rng.integers(low, high + 1)) if low <= high else start
+
+
+def speaking_frame(expression_TE: Array, names: Sequence[str], rng: np.random.Generator) -> Array:
+    """The frame whose jaw is nearest to one drawn between shut and the widest of all."""
+    jaw_T = expression_TE[:, names.index("jawOpen")]
+    wanted = rng.uniform(0, float(jaw_T.max()))
+    near = np.argsort(np.abs(jaw_T - wanted), kind="stable")[:3]
+    frame: Array = expression_TE[int(near[rng.integers(len(near))])]
+    return frame
 
 
 def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
