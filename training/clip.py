@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from training.camera import PICTURE_PX, sample_framing
-from training.facekit import Array, FaceKit
+from training.domain import Person, Renderer, Scene, Vocabulary
+from training.facekit import Array
 from training.head import Gaze
-from training.identity import sample_identity
-from training.renderer import HeadRenderer, Measure, Scene
+from training.renderer import Measure
 
 NUM_FRAMES = 48
 FPS = 25
@@ -56,9 +56,9 @@ class Script:
     samples_T: npt.NDArray[np.int16]
 
 
-def render_clip(renderer: HeadRenderer, script: Script, rng: np.random.Generator) -> Record:
+def render_clip(renderer: Renderer[Person], script: Script, rng: np.random.Generator) -> Record:
     """Draw a clip's record; the generator chooses person, camera and reference expression."""
-    identity = sample_identity(rng)
+    identity = renderer.sample(rng)
     reference_E, reference_gaze = reference_expression(renderer.kit, script, rng)
     scene = renderer.begin(identity, sample_framing(rng), reference_E, reference_gaze)
     try:
@@ -81,7 +81,7 @@ def render_clip(renderer: HeadRenderer, script: Script, rng: np.random.Generator
 
 
 def reference_expression(
-    kit: FaceKit, script: Script, rng: np.random.Generator
+    kit: Vocabulary, script: Script, rng: np.random.Generator
 ) -> tuple[Array, Gaze]:
     """Neutral (25 %), smiling (35 %) or speaking (40 %), eyes open, gaze nearly straight.
 
@@ -103,7 +103,7 @@ def reference_expression(
     return np.clip(weights_E, 0, 1), (float(rng.normal(0, 0.04)), float(rng.normal(0, 0.025)))
 
 
-def smile(kit: FaceKit, rng: np.random.Generator) -> Array:
+def smile(kit: Vocabulary, rng: np.random.Generator) -> Array:
     """Weights [E] of a smile: closed (25 %), with teeth (50 %), a grin with open mouth (25 %)."""
     weights_E = np.zeros(len(kit.expression_names), np.float32)
     chance = rng.random()
@@ -123,7 +123,7 @@ def smile(kit: FaceKit, rng: np.random.Generator) -> Array:
     return np.clip(weights_E, 0, 1)
 
 
-def _speaking(kit: FaceKit, speaking_E: Array, rng: np.random.Generator) -> Array:
+def _speaking(kit: Vocabulary, speaking_E: Array, rng: np.random.Generator) -> Array:
     """A frame of speech; a third of them smile as well, as people do who talk to a camera."""
     if rng.random() >= 1 / 3:
         return speaking_E.copy()

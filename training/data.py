@@ -28,6 +28,7 @@ from training.clip import (
     render_clip,
 )
 from training.corpus import make_utterance
+from training.domain import Person, Renderer
 from training.facekit import Array
 from training.performance import perform
 from training.portraits import draw_portraits
@@ -97,7 +98,7 @@ def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
     return sound
 
 
-def make_clip(renderer: HeadRenderer, seed: int, index: int, split: Split = "train") -> Record:
+def make_clip(renderer: Renderer[Person], seed: int, index: int, split: Split = "train") -> Record:
     """The clip of a seed and index; its voice comes from the split."""
     names = renderer.kit.expression_names
     script = write_script(np.random.default_rng((seed, index, 0)), split, names)

@@ -22,7 +22,7 @@ from training.backdrop import draw_backdrop, noise_picture
 from training.camera import PICTURE_PX, Framing, View, canonical_view
 from training.facekit import Array, load_facekit
 from training.head import Gaze, Head
-from training.identity import Identity
+from training.identity import Identity, sample_identity
 from training.paint import paint_head
 
 Picture = npt.NDArray[np.uint8]
@@ -72,6 +72,10 @@ class HeadRenderer:
         self.noise = self.context.texture((256, 256), 4, noise_picture().tobytes())
         self.noise.build_mipmaps()
         self._targets: dict[tuple[int, str], Any] = {}
+
+    def sample(self, rng: np.random.Generator) -> Identity:
+        """Make up a person."""
+        return sample_identity(rng)
 
     def begin(
         self, identity: Identity, framing: Framing, expression_E: Array, gaze: Gaze = STRAIGHT
