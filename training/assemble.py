@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from audio.mel_encoder import MelEncoderConfig
 from training.base import POCKET_DIT
+from training.prior import POCKET_PRIOR
 from video.motion_codec import MotionCodecConfig
-from video.prior import MotionPriorConfig
 
 PARTS = ("codec", "dit", "prior", "speech")
 
@@ -32,7 +32,7 @@ def pocket_config() -> dict[str, object]:
         "dit": asdict(POCKET_DIT),
         "codec": {"kind": "motion"} | asdict(MotionCodecConfig()),
         "speech": {"kind": "mel"} | asdict(MelEncoderConfig()),
-        "prior": asdict(MotionPriorConfig()),
+        "prior": asdict(POCKET_PRIOR),
     }
 
 

@@ -18,12 +18,18 @@ from torch import nn
 
 from training.latents import LatentClips
 from training.loop import Trainer, add_run_options, export, run_until
-from training.prior import EYE_ROWS, channel_weight, opening_figures, opening_probe
+from training.prior import (
+    EYE_ROWS,
+    POCKET_PRIOR,
+    channel_weight,
+    opening_figures,
+    opening_probe,
+)
 from video.dit import SpeechToVideoDiT
 from video.dit_config import DiTConfig
 from video.head_pose import POSE_CHANNELS
 from video.motion_codec import MotionCodec, MotionCodecConfig
-from video.prior import MotionPrior, MotionPriorConfig
+from video.prior import MotionPrior
 
 SHIFT = 3.0  # noise levels are drawn towards the noisy end, where motion is decided
 PURE_NOISE_SHARE = 0.25
@@ -123,8 +129,10 @@ def evaluate(
         truth = clips.latents(torch.arange(len(clips)))
         reference = codec.identity(clips.portraits(torch.arange(len(clips))))[:, :, None]
         noise = torch.randn(truth.shape, generator=generator)
-        for name, audio in (("own", clips.audio_NCT), ("other", clips.audio_NCT.roll(1, 0))):
-            cond = prior(audio, reference, prior.initial_past(len(clips), audio))
+        for name, shift in (("own", 0), ("other", 1)):
+            audio = clips.audio_NCT.roll(shift, 0)
+            drive = torch.cat((audio, clips.behaviour_N3T), dim=1)
+            cond = prior(drive, reference, prior.initial_past(len(clips), drive))
             made = sample(dit, EVALUATED_SIGMAS, noise, audio, reference, cond)
             for key, value in opening_figures(probe, made[:, POSE_CHANNELS:], clips).items():
                 figures[f"{name}_{key}"] = value
@@ -143,7 +151,7 @@ def main() -> None:
     add_run_options(parser, steps=8000, batch=12)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    codec, prior = MotionCodec(MotionCodecConfig()), MotionPrior(MotionPriorConfig())
+    codec, prior = MotionCodec(MotionCodecConfig()), MotionPrior(POCKET_PRIOR)
     codec.load_state_dict(load_file(args.prior / "codec.safetensors"))
     prior.load_state_dict(load_file(args.prior / "prior.safetensors"))
     codec.requires_grad_(False)
@@ -164,7 +172,8 @@ def main() -> None:
         audio, clean = clips.audio_NCT[pick], clips.latents(pick)
         with torch.no_grad():
             reference = codec.identity(clips.portraits(pick))[:, :, None]
-            cond = prior(audio, reference, prior.initial_past(len(pick), audio))
+            drive = clips.drives(pick)
+            cond = prior(drive, reference, prior.initial_past(len(pick), drive))
         sigma = draw_sigma(len(pick), generator)
         mix = sigma[:, None, None, None, None]
         noisy = (1 - mix) * clean + mix * torch.randn(clean.shape, generator=generator)

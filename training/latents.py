@@ -4,7 +4,7 @@ The codec's linear core and the speech encoder are frozen by then: a clip become
 frames of speech features and the portrait at 128x128. `python -m training.latents` writes them.
 
 Shape legend: N = clips, K = facial channels, L = latent frames, G = grid side, C = audio channels,
-T = video frames, 6 = head pose.
+T = video frames, 6 = head pose. Behaviour has three channels: lids closed, glance right, up.
 """
 
 import argparse
@@ -24,10 +24,11 @@ from video.head_pose import pose_to_latents
 from video.motion_codec import MotionCodec, MotionCodecConfig
 
 NAMES = (
-    "ref_rgb", "flow64", "occl64", "samples", "pose", "blink", "openness", "ref_openness",
-    "visemes",
+    "ref_rgb", "flow64", "occl64", "samples", "pose", "blink", "gaze", "openness",
+    "ref_openness", "visemes",
 )  # fmt: skip
 LEAD_FRAMES = 50  # mel frames of sound stored before a clip begins
+GLANCE_UNIT_RAD = 0.1  # as `pipeline.behaviour` gives glances to the prior
 SETTLE_FRAMES = 25.0  # a session starts at the portrait's pose and leaves it over about a second
 
 
@@ -39,7 +40,7 @@ class LatentClips:
     pose_NT6: torch.Tensor
     audio_NCT: torch.Tensor
     image_N3HW: torch.Tensor
-    blink_NT: torch.Tensor
+    behaviour_N3T: torch.Tensor
     openness_NT: torch.Tensor
     ref_openness_N: torch.Tensor
     visemes_NVT: torch.Tensor
@@ -53,6 +54,10 @@ class LatentClips:
         grid = self.local_NKLGG.shape[-1]
         pose = pose_to_latents(self.pose_NT6[index], grid)
         return torch.cat((pose, self.local_NKLGG[index].float()), dim=1)
+
+    def drives(self, index: torch.Tensor) -> torch.Tensor:
+        """Return what drives the prior, speech features then behaviour, [B, C + 3, T]."""
+        return torch.cat((self.audio_NCT[index], self.behaviour_N3T[index]), dim=1)
 
     def portraits(self, index: torch.Tensor) -> torch.Tensor:
         """Return portraits [B, 3, 128, 128] in [-1, 1] of the chosen clips."""
@@ -82,22 +87,36 @@ def speech_features(net: MelEncoderNet, samples_NT: torch.Tensor, num_frames: in
     return joined[:, :, LEAD_FRAMES : LEAD_FRAMES + 4 * num_frames : 4]
 
 
+def behaviour_tracks(
+    blink_NT: torch.Tensor, gaze_NT2: torch.Tensor, pose_NT6: torch.Tensor
+) -> torch.Tensor:
+    """Return lids and glances [N, 3, T]: the gaze without what makes up for the head's own turn."""
+    made_up = 0.8 * pose_NT6[..., :2] * pose_NT6.new_tensor([-1.0, 1.0])
+    glance_NT2 = (gaze_NT2 - made_up) / GLANCE_UNIT_RAD
+    return torch.cat((blink_NT[:, None], glance_NT2.transpose(1, 2)), dim=1)
+
+
 def convert(shard: Arrays, codec: MotionCodec, speech: MelEncoderNet) -> LatentClips:
     """Convert one shard; every clip is followed by its mirrored twin."""
     field = motion_fields(shard)
     image = F.avg_pool2d(torch.from_numpy(shard["ref_rgb"]).permute(0, 3, 1, 2).float(), 2)
     sound = torch.from_numpy(shard["samples"].astype(np.float32) / 32768.0)
-    pose = settle(torch.from_numpy(shard["pose"].astype(np.float32)))
+    blink, gaze, performed = (
+        torch.from_numpy(shard[name].astype(np.float32)) for name in ("blink", "gaze", "pose")
+    )
+    behaviour = behaviour_tracks(blink, gaze, performed)
+    mirrored_behaviour = behaviour * behaviour.new_tensor([1.0, -1.0, 1.0])[:, None]
+    pose = settle(performed)
     mirrored_pose = pose * pose.new_tensor([-1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
     audio = speech_features(speech, sound, pose.shape[1])
     twins = {
         "local_NKLGG": (codec.motion.encode(field), codec.motion.encode(mirror_fields(field))),
         "image_N3HW": (image, image.flip(-1)),
         "pose_NT6": (pose, mirrored_pose),
+        "behaviour_N3T": (behaviour, mirrored_behaviour),
     }
     same = {
         "audio_NCT": audio,
-        "blink_NT": torch.from_numpy(shard["blink"].astype(np.float32)),
         "openness_NT": torch.from_numpy(shard["openness"].astype(np.float32)),
         "ref_openness_N": torch.from_numpy(shard["ref_openness"].astype(np.float32)).reshape(-1),
         "visemes_NVT": torch.from_numpy(shard["visemes"].astype(np.float32)).transpose(1, 2),

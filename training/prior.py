@@ -21,8 +21,9 @@ from video.head_pose import POSE_CHANNELS
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.prior import MotionPrior, MotionPriorConfig
 
+POCKET_PRIOR = MotionPriorConfig(behaviour_channels=3)
 EYE_ROWS = slice(2, 4)  # grid rows that hold eyes in an aligned portrait
-BLINK_SHUT = 0.05
+BLINK_WEIGHT = 3.0
 MOVING_PX = 1.0
 CLOSED_PX = 0.3
 
@@ -36,21 +37,22 @@ def channel_weight(codec: MotionCodec) -> torch.Tensor:
     return weight[:, None]
 
 
-def blink_mask(blink_BT: torch.Tensor, grid: int) -> torch.Tensor:
-    """Return [B, 1, L, G, G] with zero where a blink, which sound does not tell, moves the eyes."""
-    blinking_BL = blink_BT.reshape(len(blink_BT), -1, 4).amax(dim=2) > BLINK_SHUT
-    mask = torch.ones(*blinking_BL.shape, grid, grid)
-    mask[:, :, EYE_ROWS] = (~blinking_BL).float()[:, :, None, None]
-    return mask[:, None]
+def blink_weight(behaviour_B3T: torch.Tensor, grid: int) -> torch.Tensor:
+    """Return [B, 1, L, G, G]: the eyes count for more while they blink, which is a rare thing."""
+    closing_BL = behaviour_B3T[:, 0].reshape(len(behaviour_B3T), -1, 4).amax(dim=2)
+    weight = torch.ones(*closing_BL.shape, grid, grid)
+    weight[:, :, EYE_ROWS] += (BLINK_WEIGHT - 1.0) * closing_BL[:, :, None, None]
+    return weight[:, None]
 
 
-def prior_loss(
-    predicted: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
-    """Return the weighted squared error of latents and of their change from latent to latent."""
-    error = (predicted - truth) * mask
+def prior_loss(predicted: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the weighted squared error of latents and of their change from latent to latent.
+
+    `weight` broadcasts to latents [B, K, L, G, G] and has their L.
+    """
+    error = predicted - truth
     change = error[:, :, 1:] - error[:, :, :-1]
-    return (error.square() * weight).mean() + 0.5 * (change.square() * weight).mean()
+    return (error.square() * weight).mean() + 0.5 * (change.square() * weight[:, :, 1:]).mean()
 
 
 def opening_probe(clips: LatentClips) -> torch.Tensor:
@@ -96,9 +98,10 @@ def evaluate(
     with torch.inference_mode():
         reference = codec.identity(clips.portraits(torch.arange(len(clips))))[:, :, None]
         results = {}
-        for name, audio in (("own", clips.audio_NCT), ("other", clips.audio_NCT.roll(1, 0))):
-            past = prior.initial_past(len(clips), audio)
-            local = prior(audio, reference, past)[:, POSE_CHANNELS:]
+        for name, shift in (("own", 0), ("other", 1)):
+            drive = torch.cat((clips.audio_NCT.roll(shift, 0), clips.behaviour_N3T), dim=1)
+            past = prior.initial_past(len(clips), drive)
+            local = prior(drive, reference, past)[:, POSE_CHANNELS:]
             for key, value in opening_figures(probe, local, clips).items():
                 results[f"{name}_{key}"] = round(value, 4)
         truth = opening_figures(probe, clips.local_NKLGG.float(), clips)
@@ -119,7 +122,7 @@ def main() -> None:
     codec.load_state_dict(load_file(args.codec))
     codec.requires_grad_(False)
     codec.identity.requires_grad_(True)
-    prior = MotionPrior(MotionPriorConfig())
+    prior = MotionPrior(POCKET_PRIOR)
     trainer = Trainer(
         folder=args.run,
         modules=nn.ModuleDict({"prior": prior, "codec": codec}),
@@ -135,10 +138,10 @@ def main() -> None:
         truth = clips.local_NKLGG[pick].float()
         portraits = recolour(clips.portraits(pick)[:, None], rng)[:, 0]
         reference = codec.identity(portraits)[:, :, None]
-        audio = clips.audio_NCT[pick]
-        past = prior.initial_past(len(pick), audio)
-        predicted = prior(audio, reference, past)[:, POSE_CHANNELS:]
-        loss = prior_loss(predicted, truth, weight, blink_mask(clips.blink_NT[pick], 8))
+        drive = clips.drives(pick)
+        past = prior.initial_past(len(pick), drive)
+        predicted = prior(drive, reference, past)[:, POSE_CHANNELS:]
+        loss = prior_loss(predicted, truth, weight * blink_weight(clips.behaviour_N3T[pick], 8))
         trainer.update(loss, {"loss": float(loss.detach())})
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:

@@ -57,6 +57,7 @@ def _write_shard(path: Path) -> None:
         samples=rng.integers(-9000, 9000, (CLIPS, 41920), dtype=np.int16),
         pose=rng.normal(0, 0.03, (CLIPS, 48, 6)).astype(np.float32),
         blink=np.zeros((CLIPS, 48), np.float16),
+        gaze=rng.normal(0, 0.05, (CLIPS, 48, 2)).astype(np.float16),
         openness=rng.uniform(0, 9, (CLIPS, 48)).astype(np.float32),
         ref_openness=np.zeros(CLIPS, np.float32),
         visemes=rng.random((CLIPS, 48, 6)).astype(np.float16),
