@@ -20,6 +20,7 @@ from services.options import (
     RenderRequest,
     parse_crop_option,
     parse_fps,
+    parse_frame,
     parse_seconds,
     parse_seed,
     parse_size,
@@ -121,12 +122,20 @@ def render(  # noqa: PLR0913 - one parameter per option
     model: Annotated[str, _text("model", "NAME|DIR", "Model. (default: pocket)")] = "pocket",
     plan: Annotated[str, _text("plan", "NAME|FILE", "Plan. (default: the model's)")] = "",
     seed: Annotated[str, _text("seed", "N", "Same seed, same bytes. (default: 0)")] = "0",
-    size: Annotated[str, _text("size", "WxH", "Size. (default: the model's)")] = "",
+    size: Annotated[
+        str, _text("size", "WxH", "Size. (default: the picture's, or of a face the model's)")
+    ] = "",
     fps: Annotated[
         str, _text("fps", "N", "Pictures per second, also 30000/1001. (default: the model's)")
     ] = "",
     crop: Annotated[
-        str, _text("crop", "auto|center|none|x,y,w,h", "What to show. (default: auto)")
+        str, _text("crop", "auto|center|none|x,y,w,h", "Where the face is. (default: auto)")
+    ] = "auto",
+    frame: Annotated[
+        str,
+        _text(
+            "frame", "auto|face|portrait", "Show the face, or the whole picture. (default: auto)"
+        ),
     ] = "auto",
     max_seconds: Annotated[str, _text("max-seconds", "S", "Stop after this much sound.")] = "",
     overwrite: OverwriteFlag = False,
@@ -144,6 +153,7 @@ def render(  # noqa: PLR0913 - one parameter per option
         size=parse_size(size) if size else None,
         fps=parse_fps(fps) if fps else None,
         crop=parse_crop_option(crop),
+        frame=parse_frame(frame),
         max_seconds=parse_seconds(max_seconds) if max_seconds else None,
         overwrite=overwrite,
     )

@@ -330,6 +330,7 @@ def test_the_set_of_options_is_frozen() -> None:
         "--audio",
         "--crop",
         "--fps",
+        "--frame",
         "--json",
         "--max-seconds",
         "--model",
