@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,8 @@ from training.clip import (
 )
 from training.corpus import make_utterance
 from training.domain import Person, Renderer
-from training.facekit import Array
+from training.drawn_renderer import DrawnRenderer
+from training.facekit import Array, FaceKitError
 from training.performance import perform
 from training.portraits import draw_portraits
 from training.renderer import HeadRenderer
@@ -105,10 +107,24 @@ def make_clip(renderer: Renderer[Person], seed: int, index: int, split: Split = 
     return render_clip(renderer, script, np.random.default_rng((seed, index, 1)))
 
 
+def open_domain(domain: str, facekit: Path | None) -> Renderer[Any]:
+    """The renderer of a domain: `heads` need the face kit, `drawn` characters nothing.
+
+    Raises:
+        FaceKitError: heads without a kit.
+        RendererError: OpenGL cannot start.
+    """
+    if domain == "drawn":
+        return DrawnRenderer()
+    if facekit is None:
+        raise FaceKitError("heads need the face kit; pass --facekit DIR or --domain drawn")
+    return HeadRenderer(facekit)
+
+
 def make(options: argparse.Namespace) -> None:
     """Write the missing shards."""
     options.out.mkdir(parents=True, exist_ok=True)
-    renderer = HeadRenderer(options.facekit)
+    renderer = open_domain(options.domain, options.facekit)
     shards = range(options.first // CLIPS_PER_SHARD, -(-options.clips // CLIPS_PER_SHARD))
     for shard in shards:
         path = options.out / f"clips_{shard:05d}.npz"
@@ -172,7 +188,8 @@ def main() -> None:
     maker.add_argument("--out", type=Path, required=True)
     maker.add_argument("--clips", type=int, required=True, help="clips in all")
     maker.add_argument("--seed", type=int, default=1)
-    maker.add_argument("--facekit", type=Path, required=True)
+    maker.add_argument("--domain", choices=("heads", "drawn"), default="heads")
+    maker.add_argument("--facekit", type=Path, help="the heads' shapes; drawings need none")
     maker.add_argument("--first", type=int, default=0, help="first clip index to make")
     maker.add_argument("--split", choices=("train", "validation"), default="train", help="voices")
     maker.set_defaults(run=make)

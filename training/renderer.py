@@ -61,7 +61,7 @@ class HeadRenderer:
         self.size = size
         self.kit = load_facekit(facekit_dir)
         self.paint = paint_head(self.kit)
-        self.context = _open_context()
+        self.context = open_context()
         self.programs = {name: self._program(name) for name in _FRAGMENTS}
         self.plates = {
             name: self.context.program(shaders.PLATE_VERTEX, fragment)
@@ -107,7 +107,12 @@ _FRAGMENTS = {
 }
 
 
-def _open_context() -> Any:
+def open_context() -> Any:
+    """An OpenGL context without a window.
+
+    Raises:
+        RendererError: this machine cannot make one.
+    """
     import moderngl
 
     try:
