@@ -26,6 +26,7 @@ from services.options import (
     parse_size,
     require_path,
 )
+from services.training_commands import run_training
 from video.errors import ImageError, RecordError, WeightsError
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ def main() -> NoReturn:
         fail(_usage(error))
     except BAD_INPUT as error:
         fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted: what was unfinished is removed", status=EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        message = str(error) or "interrupted: what was unfinished is removed"
+        fail(message, status=EXIT_INTERRUPTED)
 
 
 def fail(message: str, *, status: int = EXIT_BAD_INPUT) -> NoReturn:
@@ -211,6 +213,27 @@ def model_info(
 
     info = inspect_model(model)
     _print(json.dumps(asdict(info)) if as_json else describe_model(info))
+
+
+# The training programs parse their own options, `--help` too.
+PASS_ON = {
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@app.command("data", context_settings=PASS_ON)
+def data(context: typer.Context) -> None:
+    """Make and look at training data."""
+    run_training("data", context.args)
+
+
+@app.command("train", context_settings=PASS_ON)
+def train(context: typer.Context) -> None:
+    """Train a model, part by part or all of it."""
+    run_training("train", context.args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the pocket network: `python -m training.base --latents FILE --prior DIR --run DIR`.
+"""Train the pocket network: `viva train base`.
 
 Flow matching on clips of four chunks. All chunks of a clip share one noise level, as the chunks a
 denoising step sees do (each step keeps its own cache of same-level history: Live Avatar's
@@ -9,15 +9,12 @@ Shape legend: B = clips, C = latent channels, T = latent frames, G = grid side, 
 """
 
 import argparse
-import json
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from training.latents import LatentClips
-from training.loop import Trainer, add_run_options, export, run_until
+from training.loop import Trainer, export, run_until, seed_step
 from training.prior import (
     EYE_ROWS,
     POCKET_PRIOR,
@@ -25,6 +22,7 @@ from training.prior import (
     opening_figures,
     opening_probe,
 )
+from training.stored import load_weights
 from video.dit import SpeechToVideoDiT
 from video.dit_config import DiTConfig
 from video.head_pose import POSE_CHANNELS
@@ -141,19 +139,12 @@ def evaluate(
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Run a slice of base training and export dit.safetensors."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--latents", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path, default=None)
-    parser.add_argument("--prior", type=Path, required=True, help="folder of prior and codec")
-    parser.add_argument("--rate", type=float, default=8e-4)
-    add_run_options(parser, steps=8000, batch=12)
-    args = parser.parse_args()
     torch.manual_seed(args.seed)
     codec, prior = MotionCodec(MotionCodecConfig()), MotionPrior(POCKET_PRIOR)
-    codec.load_state_dict(load_file(args.prior / "codec.safetensors"))
-    prior.load_state_dict(load_file(args.prior / "prior.safetensors"))
+    load_weights(codec, args.parts / "codec.safetensors")
+    load_weights(prior, args.parts / "prior.safetensors")
     codec.requires_grad_(False)
     prior.requires_grad_(False)
     dit = SpeechToVideoDiT(POCKET_DIT)
@@ -166,8 +157,8 @@ def main() -> None:
     )
     clips = LatentClips.load(args.latents)
     weight = loss_weight(codec)
-    generator = torch.Generator().manual_seed(args.seed + trainer.step)
-    for _ in run_until(trainer, args.minutes):
+    for step in run_until(trainer, args.minutes):
+        generator = seed_step(args.seed, step)
         pick = torch.randint(len(clips), (args.batch,), generator=generator)
         audio, clean = clips.audio_NCT[pick], clips.latents(pick)
         with torch.no_grad():
@@ -184,12 +175,12 @@ def main() -> None:
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:
         held_out = LatentClips.load(args.held_out)
-        figures = evaluate(dit, prior, codec, held_out, opening_probe(clips))
-        with (args.run / "held_out.jsonl").open("a") as file:
-            file.write(json.dumps({"step": trainer.step} | figures) + "\n")
+        trainer.held_out(evaluate(dit, prior, codec, held_out, opening_probe(clips)))
     if args.out is not None:
         export(trainer.averaged(), "dit.", args.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "base")

@@ -1,4 +1,4 @@
-"""Train the motion codec on rendered clips: `python -m training.codec --clips DIR --run DIR`.
+"""Train the motion codec on rendered clips: `viva train codec`.
 
 First the linear core is found in closed form from all displacement fields; then the portrait
 encoder, the refiner and the region painters learn together, each step on a few groups of four
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from training.loop import Trainer, add_run_options, export, run_until
+from training.loop import Trainer, export, run_until, seed_step, step_generator
 from training.shards import (
     fields_of,
     iterate_shards,
@@ -162,12 +162,14 @@ def cover_loss(
     return F.binary_cross_entropy(probability, truth, weight=weight)
 
 
-def batches(folder: Path, seed: int, size: int, per_shard: int = 24) -> Iterator[Batch]:
-    """Yield batches for ever; each shard read gives `per_shard` of them."""
-    rng = np.random.default_rng(seed)
-    for shard in iterate_shards(shard_paths(folder), NAMES, rng):
-        for _ in range(per_shard):
-            yield group_batch(shard, rng, size)
+def batches(
+    folder: Path, seed: int, size: int, start: int = 0, per_shard: int = 24
+) -> Iterator[Batch]:
+    """Yield the batches of the steps from `start` on; each shard read gives `per_shard` of them."""
+    shards = iterate_shards(shard_paths(folder), NAMES, seed, start // per_shard)
+    for block, shard in enumerate(shards, start // per_shard):
+        for step in range(max(start, block * per_shard), (block + 1) * per_shard):
+            yield group_batch(shard, step_generator(seed, step), size)
 
 
 def fit_core(codec: MotionCodec, folder: Path, max_shards: int) -> float:
@@ -183,14 +185,8 @@ def fit_core(codec: MotionCodec, folder: Path, max_shards: int) -> float:
     return kept
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Run a slice of codec training and export the averaged weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--core-shards", type=int, default=40)
-    add_run_options(parser, steps=6000, batch=3)
-    args = parser.parse_args()
     torch.manual_seed(args.seed)
     codec = MotionCodec(MotionCodecConfig())
     codec.identity.requires_grad_(False)
@@ -204,9 +200,10 @@ def main() -> None:
         kept = fit_core(codec, args.clips, args.core_shards)
         (args.run / "core.txt").write_text(f"energy kept by the linear core: {kept:.4f}\n")
         export(codec.state_dict(), "", args.run / "core.safetensors")
-    stream = batches(args.clips, args.seed + trainer.step, args.batch)
-    for _ in run_until(trainer, args.minutes):
+    stream = batches(args.clips, args.seed, args.batch, trainer.step)
+    for step in run_until(trainer, args.minutes):
         batch = next(stream)
+        seed_step(args.seed, step)
         noise = torch.randn(len(batch.field_BFQSS), codec.config.local_channels, 1, 8, 8) * 0.08
         loss, parts = codec_loss(codec, batch, noise)
         trainer.update(loss, parts)
@@ -215,4 +212,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "codec")

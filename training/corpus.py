@@ -1,6 +1,6 @@
 """A corpus of speech with exact mouths: random voices and sentences, 3 to 8 s at a time.
 
-T is 16 kHz samples or 100 Hz frames, V the six visemes. `python -m training.corpus` writes shards
+T is 16 kHz samples or 100 Hz frames, V the six visemes. `viva data speech` writes shards
 that hold utterances one after another: `samples` int16 [all samples], `visemes` float16 [6, all
 frames], `frame_ends` int64 [utterances] (a frame is 160 samples), `voices` and `texts`.
 
@@ -16,12 +16,13 @@ import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from training import flite
+from training.errors import InputError
 from training.espeak import SAMPLE_RATE, SpeechError, Utterance
+from training.stored import read_arrays, require_shapes
 from training.texts import Split, sentence
 from training.visemes import RATE_HZ, loudness, viseme_track
 from training.voices import draw_voice
@@ -145,22 +146,35 @@ def finish(
 def write_shard(path: Path, utterances: list[Spoken]) -> None:
     """Write utterances as one .npz: int16 samples, float16 visemes, where each ends, who, what."""
     samples_T = np.concatenate([spoken.samples_T for spoken in utterances])
-    np.savez(
-        path,
-        samples=np.round(samples_T * 32767.0).astype(np.int16),
-        visemes=np.concatenate([s.visemes_VT for s in utterances], axis=1).astype(np.float16),
-        frame_ends=np.cumsum([s.visemes_VT.shape[1] for s in utterances], dtype=np.int64),
-        voices=np.array([spoken.voice for spoken in utterances]),
-        texts=np.array([" | ".join(spoken.texts) for spoken in utterances]),
-    )
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            samples=np.round(samples_T * 32767.0).astype(np.int16),
+            visemes=np.concatenate([s.visemes_VT for s in utterances], axis=1).astype(np.float16),
+            frame_ends=np.cumsum([s.visemes_VT.shape[1] for s in utterances], dtype=np.int64),
+            voices=np.array([spoken.voice for spoken in utterances]),
+            texts=np.array([" | ".join(spoken.texts) for spoken in utterances]),
+        )
+    partial.replace(path)
 
 
 def read_shard(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read a shard: (float32 samples at 16 kHz, float32 visemes [6, T]) of each utterance."""
-    with np.load(path) as shard:
-        samples_T = shard["samples"].astype(np.float32) / 32767.0
-        visemes_VT = shard["visemes"].astype(np.float32)
-        ends = [int(end) for end in shard["frame_ends"]]
+    """Read a shard: (float32 samples at 16 kHz, float32 visemes [6, T]) of each utterance.
+
+    Raises:
+        InputError: the file is damaged, or its arrays do not belong together.
+    """
+    arrays = read_arrays(path, ("samples", "visemes", "frame_ends"))
+    samples_T = arrays["samples"].astype(np.float32) / 32767.0
+    visemes_VT = arrays["visemes"].astype(np.float32)
+    ends = [int(end) for end in arrays["frame_ends"]]
+    shapes = {name: array.shape for name, array in arrays.items()}
+    frames = ends[-1] if ends else 0
+    wanted = {"samples": (frames * SAMPLES_PER_FRAME,), "visemes": (6, frames)}
+    require_shapes(shapes, wanted | {"frame_ends": (None,)}, path)
+    if any(end <= start for start, end in zip([0, *ends[:-1]], ends, strict=True)):
+        raise InputError(f"{path}: frame_ends do not ascend: make it again")
     return [
         (samples_T[start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME], visemes_VT[:, start:end])
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
@@ -176,7 +190,7 @@ def build(
     per_shard: int = 250,
     flite_share: float = 0.0,
 ) -> None:
-    """Make `count` utterances into shards `NNNN.npz` under the folder `out`.
+    """Make `count` utterances into shards `NNNN.npz` under the folder `out`, but for those there.
 
     Raises:
         SpeechError: a synthesiser that the share needs is not installed.
@@ -188,33 +202,31 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     for shard, first in enumerate(range(0, count, per_shard)):
         indices = range(first, min(first + per_shard, count))
+        path = out / f"{shard:04d}.npz"
+        if path.exists() and len(read_shard(path)) == len(indices):
+            continue
         utterances = [
             speak(np.random.default_rng((seed, index)), split, flite_share=flite_share)
             for index in indices
         ]
-        write_shard(out / f"{shard:04d}.npz", utterances)
+        write_shard(path, utterances)
         _LOG.info("%s: %d of %d utterances", out, indices.stop, count)
 
 
-def main() -> None:
-    """Command line of `python -m training.corpus`."""
-    parser = argparse.ArgumentParser(description="Make speech with exact mouths.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
-    parser.add_argument("--count", type=int, default=3000, help="number of utterances")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", choices=get_args(Split), default="train")
-    parser.add_argument("--per-shard", type=int, default=250)
-    parser.add_argument(
-        "--flite-share", type=float, default=FLITE_SHARE, help="share of flite's voices, 0 to 1"
-    )
-    args = parser.parse_args()
+def run(options: argparse.Namespace) -> None:
+    """Make the corpus that the options describe."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = vars(args)
-    try:
-        build(options.pop("out"), **options)
-    except SpeechError as error:
-        parser.error(str(error))
+    build(
+        options.out,
+        count=options.count,
+        seed=options.seed,
+        split=options.split,
+        per_shard=options.per_shard,
+        flite_share=options.flite_share,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("data", "speech")

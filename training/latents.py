@@ -1,7 +1,7 @@
 """Turn rendered clips into what the prior and the network learn from, once, in memory.
 
 The codec's linear core and the speech encoder are frozen by then: a clip becomes 12 latents, 48
-frames of speech features and the portrait at 128x128. `python -m training.latents` writes them.
+frames of speech features and the portrait at 128x128. `viva train latents` writes them.
 
 Shape legend: N = clips, K = facial channels, L = latent frames, G = grid side, C = audio channels,
 T = video frames, 6 = head pose. Behaviour has three channels: lids closed, glance right, up.
@@ -14,12 +14,14 @@ from typing import Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from audio.features import log_mel
 from audio.mel_encoder import MelEncoderConfig, MelEncoderNet
+from training.errors import InputError
 from training.shards import Arrays, mirror_fields, motion_fields, read_shard, shard_paths
+from training.stored import load_tensors, load_weights, require_shapes
 from video.head_pose import pose_to_latents
 from video.motion_codec import MotionCodec, MotionCodecConfig
 
@@ -30,6 +32,17 @@ NAMES = (
 LEAD_FRAMES = 50  # mel frames of sound stored before a clip begins
 GLANCE_UNIT_RAD = 0.1  # as `pipeline.behaviour` gives glances to the prior
 SETTLE_FRAMES = 25.0  # a session starts at the portrait's pose and leaves it over about a second
+
+SHAPES = {
+    "local_NKLGG": (None, None, 12, 8, 8),
+    "pose_NT6": (None, 48, 6),
+    "audio_NCT": (None, None, 48),
+    "image_N3HW": (None, 3, 128, 128),
+    "behaviour_N3T": (None, 3, 48),
+    "openness_NT": (None, 48),
+    "ref_openness_N": (None,),
+    "visemes_NVT": (None, 6, 48),
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,12 +78,24 @@ class LatentClips:
 
     def save(self, path: Path) -> None:
         """Write all tensors to one safetensors file."""
-        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.part")
+        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, partial)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**load_file(path))
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is damaged or holds something else.
+        """
+        tensors = load_tensors(path)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        require_shapes(shapes, SHAPES, path)
+        if len({shape[0] for shape in shapes.values()}) > 1 or set(shapes) != set(SHAPES):
+            raise InputError(f"{path} is not what viva train latents writes: make it again")
+        return cls(**tensors)
 
 
 def settle(pose_NT6: torch.Tensor) -> torch.Tensor:
@@ -135,21 +160,17 @@ def join(parts: list[LatentClips]) -> LatentClips:
     )
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Convert a folder of shards."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--codec", type=Path, required=True, help="codec.safetensors")
-    parser.add_argument("--speech", type=Path, required=True, help="speech.safetensors")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
     codec, speech = MotionCodec(MotionCodecConfig()), MelEncoderNet(MelEncoderConfig())
-    codec.load_state_dict(load_file(args.codec))
-    speech.load_state_dict(load_file(args.speech))
+    load_weights(codec, args.codec)
+    load_weights(speech, args.speech)
     with torch.inference_mode():
         parts = [convert(read_shard(p, NAMES), codec, speech) for p in shard_paths(args.clips)]
     join(parts).save(args.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "latents")

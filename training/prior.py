@@ -1,4 +1,4 @@
-"""Train the prior from speech to facial motion: `python -m training.prior --latents FILE`.
+"""Train the prior from speech to facial motion: `viva train prior`.
 
 Also trains the codec's identity encoder, the portrait's latent frame, since the prior is the
 first to need it: how far a mouth must move to close depends on how open the portrait holds it.
@@ -7,16 +7,14 @@ Shape legend: B = clips, K = facial channels, L = latent frames, G = grid side.
 """
 
 import argparse
-from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from training.codec import recolour
 from training.latents import LatentClips
-from training.loop import Trainer, add_run_options, export, run_until
+from training.loop import Trainer, export, run_until, seed_step, step_generator
+from training.stored import load_weights
 from video.head_pose import POSE_CHANNELS
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.prior import MotionPrior, MotionPriorConfig
@@ -109,17 +107,11 @@ def evaluate(
     return results
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Run a slice of prior training and export prior.safetensors and the completed codec."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--latents", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path, default=None)
-    parser.add_argument("--codec", type=Path, required=True)
-    add_run_options(parser, steps=3000, batch=16)
-    args = parser.parse_args()
     torch.manual_seed(args.seed)
     codec = MotionCodec(MotionCodecConfig())
-    codec.load_state_dict(load_file(args.codec))
+    load_weights(codec, args.codec)
     codec.requires_grad_(False)
     codec.identity.requires_grad_(True)
     prior = MotionPrior(POCKET_PRIOR)
@@ -131,9 +123,8 @@ def main() -> None:
     )
     clips = LatentClips.load(args.latents)
     weight = channel_weight(codec)
-    rng = np.random.default_rng(args.seed + trainer.step)
-    draw = torch.Generator().manual_seed(args.seed + trainer.step)
-    for _ in run_until(trainer, args.minutes):
+    for step in run_until(trainer, args.minutes):
+        rng, draw = step_generator(args.seed, step), seed_step(args.seed, step)
         pick = torch.randint(len(clips), (args.batch,), generator=draw)
         truth = clips.local_NKLGG[pick].float()
         portraits = recolour(clips.portraits(pick)[:, None], rng)[:, 0]
@@ -145,12 +136,14 @@ def main() -> None:
         trainer.update(loss, {"loss": float(loss.detach())})
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:
-        figures = evaluate(codec, prior, LatentClips.load(args.held_out), opening_probe(clips))
-        (args.run / "held_out.txt").write_text(f"step {trainer.step}: {figures}\n")
+        held_out = LatentClips.load(args.held_out)
+        trainer.held_out(evaluate(codec, prior, held_out, opening_probe(clips)))
     if args.out is not None:
         export(trainer.modules.state_dict(), "prior.", args.out / "prior.safetensors")
         export(trainer.modules.state_dict(), "codec.", args.out / "codec.safetensors")
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "prior")

@@ -1,4 +1,4 @@
-"""Train the speech encoder on exact visemes: `python -m training.speech --corpus DIR --run DIR`.
+"""Train the speech encoder on exact visemes: `viva train speech`.
 
 Utterances come with their viseme tracks from the synthesiser's phoneme times; each is changed as
 recordings differ (noise, room, equaliser, voice) before the network hears it.
@@ -7,7 +7,6 @@ Shape legend: B = utterances in the batch, M = mel bands, V = visemes, T = frame
 """
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,8 @@ from audio.features import log_mel
 from audio.mel_encoder import VISEME_NAMES, MelEncoderConfig, MelEncoderNet
 from training.augment import augment
 from training.corpus import read_shard
-from training.loop import Trainer, add_run_options, export, run_until
+from training.errors import InputError
+from training.loop import Trainer, export, run_until, step_generator
 
 SAMPLES = 48000  # three seconds at 16 kHz
 FRAMES = 300
@@ -30,10 +30,10 @@ Utterance = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 def read_corpus(folder: Path) -> list[Utterance]:
-    """Return all utterances of a folder of shards; an empty one raises ValueError."""
+    """Return all utterances of a folder of shards; an empty one raises InputError."""
     paths = sorted(folder.glob("*.npz"))
     if not paths:
-        raise ValueError(f"{folder}: no shards; make some with python -m training.corpus")
+        raise InputError(f"{folder} holds no shards of speech: make some with viva data speech")
     return [utterance for path in paths for utterance in read_shard(path)]
 
 
@@ -90,21 +90,8 @@ def evaluate(net: MelEncoderNet, utterances: list[Utterance]) -> dict[str, float
     }
 
 
-def stream(folder: Path, seed: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches for ever."""
-    rng = np.random.default_rng(seed)
-    utterances = read_corpus(folder)
-    while True:
-        yield batch_of(utterances, rng, size)
-
-
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Run a slice of speech-encoder training, report held-out correlations, export the weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path, default=None)
-    add_run_options(parser, steps=2500, batch=12)
-    args = parser.parse_args()
     torch.manual_seed(args.seed)
     net = MelEncoderNet(MelEncoderConfig())
     trainer = Trainer(
@@ -113,18 +100,19 @@ def main() -> None:
         total=args.steps,
         peak_rate=2e-3,
     )
-    data = stream(args.corpus, args.seed + trainer.step, args.batch)
-    for _ in run_until(trainer, args.minutes):
-        mel, visemes = next(data)
+    utterances = read_corpus(args.corpus)
+    for step in run_until(trainer, args.minutes):
+        mel, visemes = batch_of(utterances, step_generator(args.seed, step), args.batch)
         loss = viseme_loss(net(mel)[1], visemes)
         trainer.update(loss, {"loss": float(loss.detach())})
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:
-        figures = evaluate(net, read_corpus(args.held_out))
-        (args.run / "held_out.txt").write_text(f"step {trainer.step}: {figures}\n")
+        trainer.held_out(evaluate(net, read_corpus(args.held_out)))
     if args.out is not None:
         export(trainer.averaged(), "speech.", args.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "speech")

@@ -1,7 +1,5 @@
 """A miniature of the pocket recipe end to end: made-up clips in, a model folder that loads out."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,9 @@ import torch
 
 from audio.mel_encoder import MelEncoderConfig, MelEncoderNet
 from pipeline.model import load_model
-from training import assemble, base, codec, latents, prior, report
+from training import assemble, codec
 from training.codec import NAMES, group_batch
+from training.commands import dispatch
 from training.loop import export
 from training.shards import fields_of, mirror_fields, read_shard
 from video.motion_codec import MotionCodec, MotionCodecConfig
@@ -71,10 +70,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], **options: object) -> None:
+def _train(command: str, **options: object) -> None:
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    monkeypatch.setattr(sys, "argv", ["program", *arguments])
-    main()
+    dispatch("train", [command, *arguments])
 
 
 def test_mirroring_a_field_mirrors_the_motion(clips: Path) -> None:
@@ -100,34 +98,29 @@ def test_a_batch_holds_what_belongs_together(clips: Path) -> None:
 
 
 def test_the_recipe_ends_in_a_model_folder_that_loads(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = tmp_path / "parts"
     speech = MelEncoderNet(MelEncoderConfig())
     export(speech.state_dict(), "", parts / "speech.safetensors")
     run = tmp_path / "codec"
     painter = tmp_path / "painter.safetensors"
-    _run(monkeypatch, codec.main, clips=clips, run=run, out=painter, steps=2, batch=1)
+    _train("codec", clips=clips, run=run, out=painter, steps=2, batch=1)
     core = run / "core.safetensors"
     clip_latents = tmp_path / "latents.safetensors"
-    _run(
-        monkeypatch,
-        latents.main,
-        clips=clips,
-        codec=core,
-        speech=parts / "speech.safetensors",
-        out=clip_latents,
-    )
+    encoder = parts / "speech.safetensors"
+    _train("latents", clips=clips, codec=core, speech=encoder, out=clip_latents)
     common = {"latents": clip_latents, "held-out": clip_latents, "steps": 2, "batch": 2}
-    _run(monkeypatch, prior.main, **common, codec=core, run=tmp_path / "prior", out=parts)
-    assert "own_corr" in (tmp_path / "prior" / "held_out.txt").read_text()
+    _train("prior", **common, codec=core, run=tmp_path / "prior", out=parts)
+    assert "own_corr" in (tmp_path / "prior" / "held_out.jsonl").read_text()
     out = parts / "dit.safetensors"
-    _run(monkeypatch, base.main, **common, prior=parts, run=tmp_path / "base", out=out)
-    _run(monkeypatch, assemble.main, parts=parts, painter=painter, out=tmp_path / "model")
+    _train("base", **common, parts=parts, run=tmp_path / "base", out=out)
+    assert (tmp_path / "base" / "curves.png").stat().st_size > 1000
+    _train("assemble", parts=parts, painter=painter, out=tmp_path / "model")
     model = load_model(str(tmp_path / "model"))
     assert model.name == "pocket"
     weights = tmp_path / "model" / "codec.safetensors"
-    _run(monkeypatch, report.main, clips=clips, codec=weights, batches=1)
+    _train("measure", clips=clips, codec=weights, batches=1)
     assert "psnr_db" in capsys.readouterr().out
 
 
