@@ -16,8 +16,9 @@ from torch import nn
 from training.latents import LatentClips
 from training.loop import Trainer, export, run_until, seed_step
 from training.prior import (
-    EYE_ROWS,
+    EYE_ROW,
     POCKET_PRIOR,
+    blink_kept,
     channel_weight,
     opening_figures,
     opening_probe,
@@ -105,7 +106,7 @@ def sample(
 def motion_figures(name: str, latents_BCTGG: torch.Tensor) -> dict[str, float]:
     """Return spread and change of head pose and spread of the eyes' channels."""
     pose = latents_BCTGG[:, :POSE_CHANNELS].mean((-2, -1))
-    eyes = latents_BCTGG[:, POSE_CHANNELS:, :, EYE_ROWS]
+    eyes = latents_BCTGG[:, POSE_CHANNELS:, :, EYE_ROW]
     return {
         f"{name}_pose_std": float(pose.std()),
         f"{name}_pose_change": float(pose.diff(dim=2).std()),
@@ -134,6 +135,7 @@ def evaluate(
             made = sample(dit, EVALUATED_SIGMAS, noise, audio, reference, cond)
             for key, value in opening_figures(probe, made[:, POSE_CHANNELS:], clips).items():
                 figures[f"{name}_{key}"] = value
+            figures[f"{name}_blinks"] = blink_kept(made[:, POSE_CHANNELS:], clips)
             figures |= motion_figures(name, made)
     figures |= motion_figures("true", truth)
     return {name: round(value, 4) for name, value in figures.items()}

@@ -20,18 +20,24 @@ from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.prior import MotionPrior, MotionPriorConfig
 
 POCKET_PRIOR = MotionPriorConfig(behaviour_channels=3)
-EYE_ROWS = slice(2, 4)  # grid rows that hold eyes in an aligned portrait
+BROW_ROW, EYE_ROW = 2, 3  # grid rows of an aligned portrait
 BLINK_WEIGHT = 3.0
 MOVING_PX = 1.0
 CLOSED_PX = 0.3
+LIDS_SHUT = 0.8
 
 
 def channel_weight(codec: MotionCodec) -> torch.Tensor:
-    """Return loss weights [K, 1, G, G]: components count by their size, mouth cells double."""
+    """Return loss weights [K, 1, G, G]: components count by their size, mouth cells double.
+
+    Lids and brows move few pixels and would be drowned by the mouth without weights of their own.
+    """
     scale_KGG = codec.motion.scale_GGK.permute(2, 0, 1)
     weight = scale_KGG / scale_KGG.square().mean().sqrt()
     weight = weight.clone()
     weight[:, 4:7, 2:6] *= 2.0
+    weight[:, EYE_ROW, 1:7] *= 8.0
+    weight[:, BROW_ROW, 1:7] *= 3.0
     return weight[:, None]
 
 
@@ -39,7 +45,7 @@ def blink_weight(behaviour_B3T: torch.Tensor, grid: int) -> torch.Tensor:
     """Return [B, 1, L, G, G]: the eyes count for more while they blink, which is a rare thing."""
     closing_BL = behaviour_B3T[:, 0].reshape(len(behaviour_B3T), -1, 4).amax(dim=2)
     weight = torch.ones(*closing_BL.shape, grid, grid)
-    weight[:, :, EYE_ROWS] += (BLINK_WEIGHT - 1.0) * closing_BL[:, :, None, None]
+    weight[:, :, EYE_ROW] += (BLINK_WEIGHT - 1.0) * closing_BL[:, :, None]
     return weight[:, None]
 
 
@@ -89,6 +95,16 @@ def opening_figures(
     }
 
 
+def blink_kept(local_BKLGG: torch.Tensor, clips: LatentClips) -> float:
+    """Return how much of the eyes' motion in blinks is there: 1 as in the truth, 0 none."""
+    shut_BL = clips.behaviour_N3T[:, 0].reshape(len(clips), -1, 4).amax(dim=2) > LIDS_SHUT
+    made, truth = (
+        x.float()[:, :, :, EYE_ROW, 2:6].permute(0, 2, 1, 3)[shut_BL]
+        for x in (local_BKLGG, clips.local_NKLGG)
+    )
+    return float((made * truth).sum() / truth.square().sum().clamp_min(1e-6))
+
+
 def evaluate(
     codec: MotionCodec, prior: MotionPrior, clips: LatentClips, probe: torch.Tensor
 ) -> dict[str, float]:
@@ -102,6 +118,7 @@ def evaluate(
             local = prior(drive, reference, past)[:, POSE_CHANNELS:]
             for key, value in opening_figures(probe, local, clips).items():
                 results[f"{name}_{key}"] = round(value, 4)
+            results[f"{name}_blinks"] = round(blink_kept(local, clips), 4)
         truth = opening_figures(probe, clips.local_NKLGG.float(), clips)
         results |= {f"probe_{key}": round(value, 4) for key, value in truth.items()}
     return results

@@ -66,8 +66,12 @@ class MotionPrior(nn.Module):
         """Create the network of `config` with fresh weights."""
         super().__init__()
         self.config = config
-        per_latent = self.drive_channels * config.frames_per_latent
-        self.listen = nn.Linear(per_latent * (1 + config.past_latents), config.audio_hidden)
+        window_frames = config.frames_per_latent * (1 + config.past_latents)
+        self.listen = nn.Linear(config.audio_channels * window_frames, config.audio_hidden)
+        # Apart, or a few tracks would start faint among many features and never be heard.
+        self.act: nn.Linear | None = None
+        if config.behaviour_channels:
+            self.act = nn.Linear(config.behaviour_channels * window_frames, config.audio_hidden)
         self.think = nn.Linear(config.audio_hidden, config.audio_hidden)
         self.place = nn.Parameter(torch.randn(1, config.hidden, config.grid, config.grid) * 0.3)
         self.look = nn.Conv2d(config.latent_channels, config.hidden, 3, padding=1)
@@ -97,16 +101,23 @@ class MotionPrior(nn.Module):
         config = self.config
         heard = torch.cat((past_BCP, drive_BCT), dim=-1)
         width = config.frames_per_latent * (1 + config.past_latents)
-        windows_BLC = heard.unfold(-1, width, config.frames_per_latent).permute(0, 2, 1, 3)
-        num_latents = windows_BLC.shape[1]
-        audio = self.think(F.silu(self.listen(windows_BLC.flatten(2)))).flatten(0, 1)
-        audio = F.silu(audio)
+        windows_BLCW = heard.unfold(-1, width, config.frames_per_latent).permute(0, 2, 1, 3)
+        num_latents = windows_BLCW.shape[1]
+        drive = self._understand(windows_BLCW).flatten(0, 1)
         seen = self.look(reference_BK1GG[:, :, 0]) + self.place
         x = seen.repeat_interleave(num_latents, dim=0)
         for block in self.blocks:
-            x = block(x, audio)
+            x = block(x, drive)
         local = self.out(F.silu(x)).unflatten(0, (-1, num_latents)).transpose(1, 2)
         return F.pad(local, (0, 0, 0, 0, 0, 0, POSE_CHANNELS, 0))
+
+    def _understand(self, windows_BLCW: torch.Tensor) -> torch.Tensor:
+        """Return what drives the blocks [B, L, audio_hidden], from windows of W frames."""
+        speech, tracks = windows_BLCW.split(
+            (self.config.audio_channels, self.config.behaviour_channels), dim=2
+        )
+        heard = F.silu(self.think(F.silu(self.listen(speech.flatten(2)))))
+        return heard if self.act is None else heard + self.act(tracks.flatten(2))
 
     def next_past(self, drive_BCT: torch.Tensor, past_BCP: torch.Tensor) -> torch.Tensor:
         """Return the past for the next call."""
