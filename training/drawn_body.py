@@ -41,8 +41,8 @@ def add_back(sheet: Sheet) -> None:
     for mesh in back_shapes(person):
         drop = np.clip((mesh.points_P2[:, 1] - 180) / 70, 0, 1)
         headness = 1 - drop * drop * (3 - 2 * drop)
-        tint = shade(colour, 1.0)[None] * np.linspace(0.92, 1.0, len(mesh.points_P2))[:, None]
-        fill = np.where(drop[:, None] > 0, tint, colour[None])
+        behind = np.clip((mesh.points_P2[:, 1:] - 60) / 170, 0, 1)
+        fill = colour * (1 - behind) + shade(colour, 1.1) * behind
         _rim(sheet, "back hair", mesh, colour, depth_cm=BACK_CM, headness=headness)
         sheet.still("back hair", mesh, fill, depth_cm=BACK_CM, headness=headness)
 
@@ -208,9 +208,9 @@ def _cel_shadow(sheet: Sheet, right: Array) -> None:
     person = sheet.person
     side = -person.light_side
     edge = right * np.array([side, 1], np.float32)
-    way = np.linspace(0, 1, len(right))[:, None]
-    depth = 15 * np.sin(np.pi * np.clip(way, 0, 1)) ** 0.6 * (0.75 + 0.5 * way)
-    inner = edge - np.concatenate([side * depth, depth * 0.55 * (way > 0.7) * way], axis=1)
+    # The face's own shape, moved toward the light: what stays uncovered is in shadow.
+    swell = np.sin(np.pi * np.linspace(0, 1, len(right)))[:, None] ** 0.5
+    inner = (edge + swell * np.array([-side * 13.0, -6.0])).astype(np.float32)
     colour = shade(person.skin, 0.9)
     sheet.riding("face", band(inner, edge), colour, on="face", paint=True, alpha=0.75)
 
@@ -261,7 +261,7 @@ def add_hair(sheet: Sheet) -> None:
     tint = _hair_tint(person, colour, top)
     sheet.still("hair", band(top, line, 7), tint, alpha=alpha, lift_cm=0.8)
     streak: Manner = {"on": "hair", "paint": True, "alpha": 0.7, "lift_cm": 0.8}
-    for curve in strands(person, 9):
+    for curve in strands(person, 7):
         width = 1.6 * tapered(len(curve))
         dark = shade(colour, 1.0)
         sheet.still("hair", stroke(curve, width), dark, **streak)

@@ -11,6 +11,7 @@ import numpy as np
 
 from training import drawn_body as body
 from training import drawn_look as look
+from training import drawn_mouth as mouth
 from training.camera import Framing, View, canonical_pixels, turn_matrix
 from training.drawn_act import Act
 from training.drawn_face import head_depth_cm
@@ -37,7 +38,7 @@ def build_sheet(person: Character) -> Sheet:
     look.add_beard(sheet)
     body.add_hair_shadow(sheet)
     look.add_nose(sheet)
-    look.add_mouth(sheet)
+    mouth.add_mouth(sheet)
     look.add_eyes(sheet)
     look.add_brows(sheet)
     body.add_hair(sheet)

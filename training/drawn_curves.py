@@ -88,6 +88,12 @@ def sides(curve_P2: Array, width_P: Array | float) -> tuple[Array, Array]:
     return curve_P2 + half, curve_P2 - half
 
 
+def down_px(width_P: Array) -> Array:
+    """Steps [P, 2] straight down by some widths."""
+    steps: Array = np.stack([np.zeros_like(width_P), width_P], axis=1).astype(np.float32)
+    return steps
+
+
 def stroke(curve_P2: Array, width_P: Array | float) -> Mesh:
     """A line of some width."""
     return band(*sides(curve_P2, width_P))

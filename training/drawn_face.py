@@ -47,14 +47,14 @@ def mouth(person: Character, act: Act) -> Mouth:
     half = person.mouth_width * max(act.width, 0.45)
     lift = np.where(MOUTH_U < 0, act.lift_px[0], act.lift_px[1]) + person.corners
     meet = person.mouth_y + act.middle_px - lift * (across**1.7 - 0.35)
-    meet = meet + 0.8 * person.bow * 4 * np.exp(-((MOUTH_U / 0.25) ** 2)) * (1 - act.roundness)
-    part = (1 - across**2) ** (0.75 - 0.25 * act.roundness)
+    meet = meet + 2.2 * person.bow * np.exp(-((MOUTH_U / 0.3) ** 2)) * (1 - act.roundness)
+    part = (1 - across**2) ** (0.66 - 0.2 * act.roundness)
     x = half * MOUTH_U + act.aside_px * (1 - 0.3 * across)
     full = (1 + 0.35 * act.roundness) * (1 - 0.38 * act.press)
     spread = max(act.width, 0.6) ** -0.4
     bow = 1 - person.bow * np.exp(-((MOUTH_U / 0.2) ** 2)) * (1 - 0.5 * act.roundness)
-    upper = person.lip_up * full * spread * (1 - across**1.8) * bow
-    lower = person.lip_low * full * spread * (1 - across**2.2) * (1 - 0.6 * act.tuck)
+    upper = person.lip_up * full * spread * (1 - across**1.7) * bow
+    lower = person.lip_low * full * spread * (1 - across**2.6) * (1 - 0.6 * act.tuck)
     top, bottom = meet - act.up_px * part, meet + act.down_px * part
     rows = (top - upper, top, bottom, bottom + lower)
     return Mouth(*(np.stack([x, y], axis=1).astype(np.float32) for y in rows))
@@ -132,7 +132,7 @@ def skin_shift(person: Character, act: Act, points_P2: Array) -> Array:
     outside = np.maximum(np.abs(x) - 0.7 * half, 0)
     below = _step((y - line + 2) / (0.9 * person.lip_low + 2 + 0.9 * outside))
     chin = _step((y - line - person.lip_low) / (0.75 * (person.chin_y - line - person.lip_low)))
-    sideways = 1 - 0.65 * _step((np.abs(x) - 0.35 * person.face_width) / (0.7 * person.face_width))
+    sideways = 1 - 0.65 * _step((np.abs(x) - 0.30 * person.face_width) / (0.8 * person.face_width))
     lip = (act.down_px + act.middle_px) * near + act.chin_px * 0.5 * (1 - near) * sideways
     fall = below * (lip * (1 - chin) + act.chin_px * sideways * chin)
     over = _step((y - person.nose_y) / (line - person.lip_up - person.nose_y)) * (1 - below)

@@ -64,6 +64,7 @@ class Character:
     eye_up: float
     eye_low: float
     eye_tilt: float
+    eye_dot: bool
     iris_size: float
     crease: float
     lash: float
@@ -111,12 +112,12 @@ def sample_character(rng: np.random.Generator) -> Character:
     ink = mix(shade(skin, 3.2), np.array([0.10, 0.06, 0.09]), rng.uniform(0.35, 0.9))
     painted = (not masculine) and rng.random() < 0.45
     cloth = pick(rng, CLOTHES, 0.03)
-    big = float(rng.beta(1.6, 1.6))
+    big = float(rng.beta(2.0, 1.6)) + (0.45 if rng.random() < 0.12 else 0.0)
     return Character(
         skin=skin,
         lips=lip_colour(rng, skin, 1.0 if painted else (0.12 if masculine else 0.5)),
         hair=hair,
-        brows=mix(hair if style != "bald" else shade(skin, 2.2), shade(skin, 2.6), 0.35),
+        brows=mix(hair if style != "bald" else shade(skin, 2.2), shade(skin, 2.6), 0.45),
         iris=pick(rng, EYES if depth < 0.55 or fancy else EYES[:4], 0.03),
         cloth=cloth,
         trim=_trim(rng, cloth),
@@ -128,6 +129,7 @@ def sample_character(rng: np.random.Generator) -> Character:
         light_side=int(rng.choice((-1, 1))),
         **_head_proportions(rng, masculine),
         **_eye_proportions(rng, masculine, big),
+        eye_dot=bool(rng.random() < 0.12) and float(skin.mean()) > 0.35,
         **_lower_proportions(rng, masculine),
         blush=float(rng.uniform(0.15, 0.6)) if rng.random() < 0.75 else 0.0,
         freckles=int(rng.integers(10, 26)) if rng.random() < 0.16 else 0,
@@ -201,12 +203,12 @@ def _head_proportions(rng: np.random.Generator, masculine: bool) -> dict[str, An
 
 
 def _eye_proportions(rng: np.random.Generator, masculine: bool, big: float) -> dict[str, Any]:
-    up = 6.0 + 5.5 * big - (1.2 if masculine else 0)
-    low = 4.0 + 4.0 * big
+    up = 6.4 + 6.4 * big - (1.0 if masculine else 0)
+    low = 4.2 + 4.4 * big
     return {
         "eye_gap": float(rng.uniform(26, 30)),
         "eye_y": float(rng.uniform(107, 111)),
-        "eye_width": float(11.5 + 4.5 * big + rng.uniform(-0.8, 0.8)),
+        "eye_width": float(12.2 + 5.2 * big + rng.uniform(-0.8, 0.8)),
         "eye_up": float(up),
         "eye_low": float(low),
         "eye_tilt": float(rng.normal(0.8, 1.2)),
@@ -231,10 +233,10 @@ def _lower_proportions(rng: np.random.Generator, masculine: bool) -> dict[str, A
         "nose_width": float(rng.uniform(8, 13)),
         "mouth_y": float(rng.uniform(163, 167)),
         "mouth_width": float(rng.uniform(18, 24)),
-        "lip_up": float(2.6 + 4.2 * full),
-        "lip_low": float(3.4 + 5.0 * full),
+        "lip_up": float(3.2 + 4.2 * full),
+        "lip_low": float(4.4 + 5.2 * full),
         "bow": float(rng.uniform(0.1, 0.4)),
-        "corners": float(rng.normal(1.0, 1.0)),
+        "corners": float(rng.normal(2.6, 1.0)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Eyes, brows, nose, mouth, beard and glasses of a drawn character, as pieces of its sheet."""
+"""Eyes, brows, nose, beard and glasses of a drawn character, as pieces of its sheet."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from training.drawn_curves import (
     band,
     between,
     disc,
+    down_px,
     grid_triangles,
+    mirrored,
     ring,
     sides,
     smooth_curve,
     stroke,
     tapered,
 )
-from training.drawn_face import EYE_U, MOUTH_U, lid_sheet, outline
+from training.drawn_face import EYE_U, lid_sheet, outline
 from training.drawn_features import Features
 from training.drawn_identity import Character
 from training.drawn_palette import lighten, mix, shade
@@ -26,7 +28,7 @@ from training.drawn_sheet import Sheet
 from training.facekit import Array
 
 _WHITE = np.array([0.985, 0.98, 0.97], np.float32)
-_EYE, _LIPS = len(EYE_U), len(MOUTH_U)
+_EYE = len(EYE_U)
 _RIM = 40
 
 
@@ -41,10 +43,13 @@ def add_eyes(sheet: Sheet) -> None:
 def _eyeball(sheet: Sheet, side: int) -> None:
     person, name = sheet.person, f"eye {side}"
     grid = grid_triangles(4, _EYE)
-    white = _white_tint()
+    white = person.skin if person.eye_dot else _white_tint()
     sheet.live(name, lambda f: between(f.eyes[side].upper, f.eyes[side].lower, 4), grid, white)
     radius = person.iris_size * min(person.eye_up + person.eye_low, 1.25 * person.eye_width)
     dark = shade(person.iris, 2.2)
+    if person.eye_dot:
+        _dot(sheet, side)
+        return
     round_grid = grid_triangles(4, _RIM)
     _iris(sheet, side, radius, dark, 2)
     _iris(sheet, side, radius * 0.86, _iris_tint(person, round_grid.max() + 1), 4)
@@ -54,6 +59,15 @@ def _eyeball(sheet: Sheet, side: int) -> None:
         spot = np.array(offset) * radius * np.array([person.light_side * -1, 1])
         _iris(sheet, side, radius * size, np.ones(3), 2, paint=True, shift=spot, alpha=0.95)
     _lid_shadow(sheet, side)
+
+
+def _dot(sheet: Sheet, side: int) -> None:
+    """The simplest eye: a dark spot on the skin, with one light in it."""
+    person = sheet.person
+    radius = 0.36 * (person.eye_up + person.eye_low)
+    _iris(sheet, side, radius, mix(person.ink, np.zeros(3), 0.6), 2)
+    spot = np.array([-0.3 * person.light_side, -0.38]) * radius
+    _iris(sheet, side, radius * 0.3, np.ones(3), 2, paint=True, shift=spot, alpha=0.95)
 
 
 def _white_tint() -> Array:
@@ -110,14 +124,15 @@ def _lid_shadow(sheet: Sheet, side: int) -> None:
 def _lid(sheet: Sheet, side: int) -> None:
     person = sheet.person
     paint = mix(person.skin * np.array([0.85, 0.55, 0.62]), person.trim, 0.35)
-    colour = mix(shade(person.skin, 0.55), paint, person.lid_paint)
+    plain = person.skin if person.eye_dot else shade(person.skin, 0.55)
+    colour = mix(plain, paint, person.lid_paint)
 
     def points(features: Features) -> Array:
         return between(*lid_sheet(person, features.eyes[side]), 4)
 
     grid = grid_triangles(4, _EYE)
     sheet.live(f"lid {side}", points, grid, colour, on=f"eye {side}")
-    if person.crease > 0:
+    if person.crease > 0 and not person.eye_dot:
         _crease(sheet, side)
 
 
@@ -144,20 +159,19 @@ def _lashes(sheet: Sheet, side: int) -> None:
         edge = features.eyes[side].lid.copy()
         flick = np.clip((u - 0.55) / 0.45, 0, 1) ** 1.5 * person.wing
         edge += np.stack([side * flick, -0.8 * flick], axis=1).astype(np.float32)
-        return between(edge - _down(swell * 0.75), edge + _down(swell * 0.25), 2)
+        return between(edge - down_px(swell * 0.75), edge + down_px(swell * 0.25), 2)
 
     def lower(features: Features) -> Array:
         edge = features.eyes[side].lower
-        return between(edge, edge + _down(0.9 * tapered(_EYE)), 2)
+        return between(edge, edge + down_px(0.9 * tapered(_EYE)), 2)
 
     ink = mix(person.ink, np.array([0.08, 0.05, 0.07]), 0.5)
     grid = grid_triangles(2, _EYE)
+    if person.eye_dot:
+        sheet.live(f"lash {side}", upper, grid, ink)
+        return
     sheet.live("face", lower, grid, shade(person.skin, 2.2), alpha=0.7)
     sheet.live(f"lash {side}", upper, grid, ink)
-
-
-def _down(width: Array) -> Array:
-    return np.stack([np.zeros_like(width), width], axis=1).astype(np.float32)
 
 
 def add_brows(sheet: Sheet) -> None:
@@ -247,16 +261,19 @@ def add_beard(sheet: Sheet) -> None:
             [(-0.62 * half, y + 16), (0, person.chin_y + 2), (0.62 * half, y + 16)], 21
         )
         _fuzz(sheet, band(top, bottom, 4), colour, alpha)
-    droop = 4 if person.beard == "moustache" else 9
-    over = smooth_curve(
-        [(-1.15 * half, y + droop - 4), (-0.5 * half, y - 13), (0, y - 12.5),
-         (0.5 * half, y - 13), (1.15 * half, y + droop - 4)], 31
-    )  # fmt: skip
-    under = smooth_curve(
-        [(-1.12 * half, y + droop), (-0.6 * half, y - 5), (0, y - 7.0), (0.6 * half, y - 5),
-         (1.12 * half, y + droop)], 31
-    )  # fmt: skip
-    _fuzz(sheet, band(over, under, 3), colour, alpha)
+    _fuzz(sheet, _moustache(person), colour, alpha)
+
+
+def _moustache(person: Character) -> Mesh:
+    """Hair on the upper lip; with a beard it grows down beside the mouth to meet it."""
+    y, half, lip = person.mouth_y, person.mouth_width, person.lip_up
+    joined = person.beard in ("full", "stubble")
+    end, low = (1.45, 3.0) if joined else (1.1, -2.5)
+    over = [(0, y - lip - 5.5), (0.45 * half, y - lip - 6.5), (1.05 * half, y - 5.0)]
+    over.append((end * half, y + low - 1.5))
+    under = [(0, y - lip - 0.2), (0.5 * half, y - lip + 0.6), (1.02 * half, y - 1.0)]
+    under.append(((end - 0.12) * half, y + low + 1.0))
+    return band(smooth_curve(mirrored(over), 41), smooth_curve(mirrored(under), 41), 3)
 
 
 def _fuzz(sheet: Sheet, mesh: Mesh, colour: Array, alpha: float) -> None:
@@ -264,92 +281,6 @@ def _fuzz(sheet: Sheet, mesh: Mesh, colour: Array, alpha: float) -> None:
         sheet.riding("face", mesh, colour, on="face", paint=True, alpha=alpha)
     else:
         sheet.riding("beard", mesh, colour)
-
-
-def add_mouth(sheet: Sheet) -> None:
-    """Inside of the mouth, teeth, tongue, lips and the line where they meet."""
-    person = sheet.person
-    _inside(sheet)
-    upper, lower = person.lips, lighten(person.lips, 0.08)
-    grid = grid_triangles(3, _LIPS)
-    sheet.live("lower lip", lambda f: between(f.mouth.lower_in, f.mouth.lower_out, 3), grid, lower)
-    sheet.live(
-        "upper lip",
-        lambda f: between(f.mouth.upper_out, f.mouth.upper_in, 3),
-        grid,
-        shade(upper, 0.55),
-    )
-    _lip_lights(sheet)
-    _lip_line(sheet)
-
-
-def _inside(sheet: Sheet) -> None:
-    person = sheet.person
-    deep = np.array([0.30, 0.07, 0.09], np.float32)
-    rows = np.repeat(np.linspace(0, 1, 4), _LIPS)[:, None]
-    tint = deep * (0.62 + 0.5 * rows)
-    name = "mouth"
-    grid = grid_triangles(4, _LIPS)
-    sheet.live(name, lambda f: between(f.mouth.upper_in, f.mouth.lower_in, 4), grid, tint)
-    tongue = disc((0, 0), (0.66 * person.mouth_width, 7.5), 3)
-
-    def tongue_at(features: Features) -> Array:
-        act = features.act
-        low = features.mouth.lower_in[_LIPS // 2, 1] + 2.5 - 0.18 * act.down_px
-        return tongue.points_P2 * np.array([max(act.width, 0.5), 1], np.float32) + np.array(
-            [act.aside_px, low], np.float32
-        )
-
-    pink = np.array([0.83, 0.36, 0.38])
-    sheet.live("tongue", tongue_at, tongue.triangles_F3, pink, on=name)
-    sheet.live("lower teeth", _lower_teeth, grid_triangles(2, _LIPS), _WHITE * 0.93, on=name)
-    sheet.live("upper teeth", _upper_teeth, grid_triangles(2, _LIPS), _WHITE * 0.985, on=name)
-
-
-def _upper_teeth(features: Features) -> Array:
-    """Fixed to the skull: lips move over them."""
-    lips, person = features.mouth, features.person
-    x = lips.upper_in[:, 0]
-    round_u = 1 - 0.75 * np.abs(MOUTH_U) ** 2.2
-    smile = sum(features.act.lift_px) / 2
-    bottom = person.mouth_y - 0.9 + 4.6 * round_u - 0.8 * smile * (np.abs(MOUTH_U) ** 1.7 - 0.35)
-    top = np.minimum(lips.upper_in[:, 1], bottom) - 8
-    return np.concatenate([np.stack([x, top], 1), np.stack([x, bottom], 1)]).astype(np.float32)
-
-
-def _lower_teeth(features: Features) -> Array:
-    """Fixed to the jaw: seen where the lower lip is drawn below them."""
-    lips, person, act = features.mouth, features.person, features.act
-    x = lips.lower_in[:, 0] * 0.86
-    smile = sum(act.lift_px) / 2
-    top = person.mouth_y + act.chin_px + 3.4 + 1.6 * np.abs(MOUTH_U) ** 2
-    top = top - 0.6 * smile * (np.abs(MOUTH_U) ** 1.7 - 0.35)
-    return np.concatenate([np.stack([x, top], 1), np.stack([x, top + 9], 1)]).astype(np.float32)
-
-
-def _lip_lights(sheet: Sheet) -> None:
-    person = sheet.person
-
-    def points(features: Features) -> Array:
-        a, b = features.mouth.lower_in, features.mouth.lower_out
-        swell = 0.17 * np.clip(1 - (MOUTH_U / 0.5) ** 2, 0, 1)[:, None]
-        return np.concatenate([a + (b - a) * (0.42 - swell), a + (b - a) * (0.42 + swell)])
-
-    bright = lighten(person.lips, 0.5)
-    grid = grid_triangles(2, _LIPS)
-    sheet.live("lower lip", points, grid, bright, on="lower lip", paint=True, alpha=0.5)
-
-
-def _lip_line(sheet: Sheet) -> None:
-    person = sheet.person
-    width = (0.7 + 0.5 * max(person.line, 1.0)) * tapered(_LIPS, 0.55, 0.55)
-
-    def points(features: Features) -> Array:
-        line = features.mouth.upper_in
-        return np.concatenate([line - _down(width / 2), line + _down(width / 2)])
-
-    colour = mix(shade(person.lips, 3.2), person.ink, 0.5)
-    sheet.live("lip line", points, grid_triangles(2, _LIPS), colour)
 
 
 def add_glasses(sheet: Sheet) -> None:

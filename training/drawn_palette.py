@@ -52,7 +52,10 @@ def lighten(colour: Array, amount: float) -> Array:
 
 def lip_colour(rng: np.random.Generator, skin: Array, strength: float) -> Array:
     """Lips for a skin: nearly skin (0), natural (0.5) or painted (1)."""
-    natural = skin * np.array([0.90, 0.62, 0.62])
+    # Lips of very dark faces are lighter than the skin, or they would not be seen to move.
+    dark = 1 - min(float(skin.mean()) / 0.38, 1.0)
+    natural = skin * np.array([0.90, 0.62, 0.62]) * (1 + 0.5 * dark)
+    natural = natural + dark * np.array([0.22, 0.09, 0.10])
     painted = _hex("c2334d b5485d e0607e 8f2d4a d9534f a8324a e58a8f")[rng.integers(7)]
     bright = 0.55 + 0.45 * float(skin.max())
     if strength > 0.7:

@@ -90,18 +90,13 @@ class Sheet:
 
     def points(self, act: Act) -> Array:
         """All points [N, 2] in a frame, px of the sheet."""
-        placed = self.rest.copy()
-        for part in self._riding:
-            placed[part] += skin_shift(self.person, act, placed[part])
+        placed = np.concatenate(self._points)
+        riding = np.concatenate([np.arange(part.start, part.stop) for part in self._riding])
+        placed[riding] += skin_shift(self.person, act, placed[riding])
         features = Features(self.person, act)
         for part, make in self._live:
             placed[part] = make(features)
         return placed
-
-    @property
-    def rest(self) -> Array:
-        """All points at rest."""
-        return np.concatenate(self._points)
 
     def ident(self, name: str) -> int:
         """The number of a thing, a new one for a new name."""
