@@ -33,8 +33,8 @@ def draw_portrait(renderer: HeadRenderer, seed: int) -> np.ndarray:
     identity = replace(identity, weights_K=identity.weights_K * 0.8)
     weights_E = np.zeros(len(renderer.kit.expression_names), np.float32)
     for side in "LR":
-        weights_E[renderer.kit.expression_index(f"mouthSmile_{side}")] = 0.3
-        weights_E[renderer.kit.expression_index(f"eyeSquint_{side}")] = 0.08
+        weights_E[renderer.kit.expression_index(f"mouthSmile_{side}")] = 0.4
+        weights_E[renderer.kit.expression_index(f"eyeSquint_{side}")] = 0.2
     scene = renderer.begin(identity, Framing(distance_cm=95), weights_E)
     try:
         return scene.picture(weights_E, samples=DRAWN_PX)
