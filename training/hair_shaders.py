@@ -38,7 +38,7 @@ void main() {
     float outer = info.w, across = info.z;
     n = normalize(n + 0.55 * across * normalize(cross(t, v)));
     vec3 silver = vec3(dot(hair_colour, vec3(0.3))) + 0.16;
-    vec3 own = mix(hair_colour, silver, grey * step(1.12, info.y));
+    vec3 own = mix(hair_colour, silver, grey * smoothstep(1.05, 1.35, info.y));
     vec3 base = own * info.y * mix(0.72, 1.12, info.x);
     float buried = mix(0.34, 1.0, smoothstep(0.0, 0.65, outer));
     buried *= mix(0.55, 1.0, smoothstep(-9.0, 3.0, shadow_y));

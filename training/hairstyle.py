@@ -71,11 +71,11 @@ def comb(
     front = smoothstep(1.0, 8.0, z)
     zero = np.zeros_like(x)
     if cut.way == "forward":
-        along = np.stack([0.25 * side + 0.08 * x, -0.1 - 0.3 * (1 - top), 0.9 + zero], axis=1)
+        along = np.stack([0.09 * x, -0.1 - 1.1 * (1 - top), 0.9 - 0.6 * (1 - top)], axis=1)
     elif cut.way == "part":
         along = np.stack([side, -0.2 - 0.5 * (1 - top), 0.8 * front - 0.25], axis=1)
     elif cut.way == "back":
-        along = np.stack([0.10 * x, 0.7 * front * top - 0.3 * (1 - top), -1.0 + zero], axis=1)
+        along = np.stack([0.10 * x, 0.7 * front * top - 0.6 * (1 - top), -1.0 + zero], axis=1)
     else:
         along = rng.normal(0, 0.6, roots_G3.shape)
     along = along + rng.normal(0, 0.12, along.shape)
@@ -83,7 +83,9 @@ def comb(
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
     length = cut.side_cm + (cut.top_cm - cut.side_cm) * top
     length = length * np.exp(rng.normal(0, 0.08, len(x)))
-    lift = cut.lift * (0.5 + 0.5 * top) * rng.uniform(0.7, 1.3, len(x))
+    lift = (
+        cut.lift * (0.15 + 0.85 * top if cut.way != "out" else 1.0) * rng.uniform(0.7, 1.3, len(x))
+    )
     return along.astype(np.float32), lift.astype(np.float32), length.astype(np.float32)
 
 
@@ -96,7 +98,8 @@ def _crop(rng: np.random.Generator) -> Cut:
         top_cm=rng.uniform(2.0, 4.0),
         side_cm=rng.uniform(0.6, 1.6),
         way="forward",
-        lift=rng.uniform(0.5, 1.1),
+        lift=rng.uniform(0.4, 0.9),
+        hug=0.6,
         volume_cm=rng.uniform(0.3, 0.8),
         disorder=0.07,
         fringe_y=rng.uniform(8.4, 9.4),

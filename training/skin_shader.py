@@ -77,8 +77,10 @@ void main() {
     float middle = exp(-rest.x * rest.x * 0.10) * smoothstep(-2.5, 1.0, rest.y);
     float oily = (0.55 + 0.65 * middle + 0.3 * skin.x) * (1.0 + 1.6 * blotch - 0.9 * abs(pore));
     float gloss = finish.y * (0.034 + 0.12 * rim) * mix(oily, 1.7, lip);
+    gloss *= mix(0.55, 1.0, smoothstep(0.02, 0.22, skin_colour.g));
     gloss *= open * (1.0 - 0.8 * cap) * (1.0 - 0.5 * hairs);
     vec3 sheen = two_glints(sharp, v, power, 0.35) * mix(0.35, 1.0, shade.x);
+    sheen *= mix(vec3(1.12, 0.98, 0.86), vec3(1.0), smoothstep(0.02, 0.22, skin_colour.g));
     lit += gloss * (sheen + 0.45 * ambient(n) * shade.y);
     colour = shown(lit);
 }
