@@ -31,7 +31,8 @@ from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.prior import MotionPrior
 
 SHIFT = 3.0  # noise levels are drawn towards the noisy end, where motion is decided
-PURE_NOISE_SHARE = 0.25
+PURE_NOISE_SHARE = 0.2
+PLAN_SHARE = 0.4  # of the draws lie at the levels where the plan's steps will stand
 SINK_DISTANCE = 15
 EVALUATED_SIGMAS = (1.0, 0.95, 0.85, 0.65)  # as in configs/plans/pocket.yaml
 POCKET_DIT = DiTConfig(
@@ -53,11 +54,14 @@ POCKET_DIT = DiTConfig(
 
 
 def draw_sigma(size: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw one noise level per clip: shifted uniform, a share of it exactly 1."""
+    """Draw one noise level per clip: shifted uniform, a share of it exactly 1 or the plan's."""
     u = torch.rand(size, generator=generator).clamp_min(0.01)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-    pure = torch.rand(size, generator=generator) < PURE_NOISE_SHARE
-    return torch.where(pure, torch.ones_like(sigma), sigma)
+    levels = torch.tensor(EVALUATED_SIGMAS)
+    planned = levels[torch.randint(len(levels), (size,), generator=generator)]
+    chance = torch.rand(size, generator=generator)
+    sigma = torch.where(chance < PURE_NOISE_SHARE + PLAN_SHARE, planned, sigma)
+    return torch.where(chance < PURE_NOISE_SHARE, torch.ones_like(sigma), sigma)
 
 
 def predict_clean(
