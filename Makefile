@@ -27,7 +27,7 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,wav2vec]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,train,recordings,wav2vec]'
 	@touch $@
 
 # The libraries that draw and speak the training data; the program itself needs none of them.
