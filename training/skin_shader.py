@@ -51,7 +51,7 @@ void main() {
     base = mix(base, hair_colour * 0.6, clamp(beard * (0.18 + 1.1 * detail.b), 0.0, 0.9));
     bool styled = strengths.w > 0.85;
     float ragged = texture(noise_map, wrap * vec2(0.31, 0.08)).a - 0.5;
-    float scalp = skin.w - (styled ? 0.30 : 0.0) + ragged * 0.45;
+    float scalp = skin.w - (styled ? 0.16 : 0.0) + ragged * 0.45;
     float cap = smoothstep(0.25, 0.75, scalp) * strengths.w;
     base = mix(base, hair_colour * (styled ? 0.45 : 0.55 + 0.9 * detail.b), cap);
     float furrow = detail.a - 0.5;
