@@ -9,6 +9,7 @@ piece and for the speech encoder's look-ahead, and then for this work.
 
 import argparse
 import tempfile
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +53,7 @@ class Budget:
     chunk_ms: float
     steps: int
     lookahead_ms: float
+    cpu_ms: float
 
 
 def pieces(path: Path) -> tuple[int, list[AudioChunk]]:
@@ -77,12 +79,14 @@ def measure(options: argparse.Namespace, sound_path: Path, out: Path) -> Budget:
     rate, sound = pieces(sound_path)
     session = AvatarGenerator(model, plan, image_BCHW, sample_rate=rate)
     recorder = Mp4Recorder(out, width=size[0], height=size[1], fps=session.fps, sample_rate=rate)
+    began_cpu_s = time.process_time()
     with timed_phases() as calls:
         for video, heard in session.run(iter(sound)):
             recorder.write_video(video)
             recorder.write_audio(heard)
         num_chunks = len(calls["decode"])
         recorder.close()
+    cpu_s = time.process_time() - began_cpu_s
     frames = plan.frames_per_chunk * model.codec.frames_per_latent
     return Budget(
         parts_ms={p: 1000.0 * _per_chunk(calls[p], num_chunks) for p in PARTS},
@@ -91,6 +95,7 @@ def measure(options: argparse.Namespace, sound_path: Path, out: Path) -> Budget:
         chunk_ms=float(1000 * frames / session.fps),
         steps=len(plan.steps),
         lookahead_ms=float(1000 * model.speech_encoder().lookahead_s),
+        cpu_ms=1000.0 * cpu_s / num_chunks,
     )
 
 
@@ -129,8 +134,17 @@ def describe(budget: Budget, threads: int, model: str, size: str) -> str:
         f"(real-time factor {budget.chunk_ms / total:.2f}). A live chunk's first picture appears "
         f"{budget.chunk_ms:.0f} ms (its sound) + {budget.lookahead_ms:.0f} ms (look-ahead) + "
         f"{total:.0f} ms (work) = {budget.chunk_ms + budget.lookahead_ms + total:.0f} ms after "
-        "its first sample, before network and player.\n"
+        "its first sample, before network and player.\n\n"
+        f"The processor worked {budget.cpu_ms:.0f} ms a chunk, all threads together."
+        f"{_loaded(budget, total, threads)}\n"
     )
+
+
+def _loaded(budget: Budget, total_ms: float, threads: int) -> str:
+    """A warning where others used the processor, so that the times are not those of idle cores."""
+    if total_ms * threads < 2 * budget.cpu_ms or total_ms < 1.3 * budget.cpu_ms:
+        return ""
+    return " **The machine was loaded: measure again when it is idle.**"
 
 
 def main() -> None:

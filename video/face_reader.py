@@ -61,7 +61,8 @@ class FaceReader:
     def frames(self, latents_BCTHW: torch.Tensor) -> AlignedFrames:
         """Decode at the portrait's own pose: 4 frames per latent."""
         parts = []
-        for local in latents_BCTHW[:, POSE_CHANNELS:].split(1, dim=2):
+        for index in range(latents_BCTHW.shape[2]):
+            local = latents_BCTHW[:, POSE_CHANNELS:, index : index + 1]
             flow, paint, opacity = self._codec.face_motion(local, self.portrait_13HW, self.features)
             portrait = self.portrait_13HW.expand(len(flow), -1, -1, -1)
             picture = (warp(portrait, flow) * (1.0 - opacity) + paint).clamp(-1, 1)

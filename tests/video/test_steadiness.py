@@ -13,7 +13,8 @@ def _video(num_frames: int, seed: int = 0) -> np.ndarray:
     """A picture that changes by the same little amount from frame to frame."""
     rng = np.random.default_rng(seed)
     steps = rng.choice([-1, 1], (num_frames, 16, 16, 3)).cumsum(axis=0)
-    return np.clip(128 + steps, 0, 255).astype(np.uint8)
+    video: np.ndarray = np.clip(128 + steps, 0, 255).astype(np.uint8)
+    return video
 
 
 def _blinks(lids: list[float]) -> int:
