@@ -35,9 +35,19 @@ COMMANDS = {
             "make speech with exact mouths", options.data_speech, "training.corpus:run"
         ),
         "make": Command("make clips of talking faces", options.data_make, "training.data:make"),
+        "align": Command(
+            "make speech of recordings and their texts",
+            options.data_align,
+            "training.recordings:main",
+        ),
+        "facekit": Command(
+            "make the face kit of public files",
+            options.data_facekit,
+            "training.facekit_import:main",
+        ),
         "show": Command("draw a contact sheet", options.data_show, "training.data:show"),
         "portraits": Command(
-            "draw the shipped portraits", options.data_portraits, "training.data:main"
+            "draw the shipped portraits", options.data_portraits, "training.data:portraits"
         ),
     },
     "train": {
@@ -89,8 +99,8 @@ def dispatch(group: str, arguments: Sequence[str]) -> None:
     module, function = parsed.command.program.split(":")
     try:
         program = getattr(import_module(module), function)
-        if function == "main":  # it parses for itself
-            sys.argv = [f"viva {group}", *arguments]
+        if function == "main":  # a program that parses the same options itself
+            sys.argv = [f"viva {group} {arguments[0]}", *arguments[1:]]
             program()
         else:
             program(parsed)

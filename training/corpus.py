@@ -14,6 +14,8 @@ sequence.
 
 import argparse
 import logging
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +191,7 @@ def build(
     split: Split = "train",
     per_shard: int = 250,
     flite_share: float = 0.0,
+    minutes: float = math.inf,
 ) -> None:
     """Make `count` utterances into shards `NNNN.npz` under the folder `out`, but for those there.
 
@@ -200,11 +203,14 @@ def build(
             "flite: not found; install the Debian package flite, or do without: --flite-share 0"
         )
     out.mkdir(parents=True, exist_ok=True)
+    deadline_s = time.monotonic() + minutes * 60.0
     for shard, first in enumerate(range(0, count, per_shard)):
         indices = range(first, min(first + per_shard, count))
         path = out / f"{shard:04d}.npz"
         if path.exists() and len(read_shard(path)) == len(indices):
             continue
+        if time.monotonic() >= deadline_s:
+            return
         utterances = [
             speak(np.random.default_rng((seed, index)), split, flite_share=flite_share)
             for index in indices
@@ -223,6 +229,7 @@ def run(options: argparse.Namespace) -> None:
         split=options.split,
         per_shard=options.per_shard,
         flite_share=options.flite_share,
+        minutes=options.minutes,
     )
 
 

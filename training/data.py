@@ -1,4 +1,4 @@
-"""Make and look at training clips: `python -m training.data make|show|portraits`.
+"""Make and look at training clips: `viva data make|show|portraits`.
 
 A shard `clips_NNNNN.npz` stacks 16 records of `training.clip` along a leading clip axis,
 uncompressed. Every clip follows from (seed, clip index) alone (its sound up to the
@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from training.clip import (
     FPS,
@@ -31,10 +32,12 @@ from training.clip import (
 from training.corpus import make_utterance
 from training.domain import Person, Renderer
 from training.drawn_renderer import DrawnRenderer
+from training.errors import InputError
 from training.facekit import Array, FaceKitError
 from training.performance import perform
 from training.portraits import draw_portraits
 from training.renderer import HeadRenderer
+from training.shards import read_shard, shard_paths
 from training.texts import Split
 
 CLIPS_PER_SHARD = 16
@@ -122,14 +125,17 @@ def open_domain(domain: str, facekit: Path | None) -> Renderer[Any]:
 
 
 def make(options: argparse.Namespace) -> None:
-    """Write the missing shards."""
+    """Write the missing shards, one after another until the minutes are over."""
     options.out.mkdir(parents=True, exist_ok=True)
+    deadline_s = time.monotonic() + options.minutes * 60.0
     renderer = open_domain(options.domain, options.facekit)
     shards = range(options.first // CLIPS_PER_SHARD, -(-options.clips // CLIPS_PER_SHARD))
     for shard in shards:
         path = options.out / f"clips_{shard:05d}.npz"
         if path.exists():
             continue
+        if time.monotonic() >= deadline_s:
+            return
         began = time.process_time()
         indices = range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, options.clips))
         write_shard(
@@ -150,19 +156,20 @@ def write_shard(path: Path, records: list[Record]) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Write a contact sheet: reference, group frames, size of flow, hidden share."""
-    paths = sorted(options.folder.glob("clips_*.npz"))
-    if not paths:
-        raise SystemExit(f"{options.folder}: no clips_*.npz; make some first")
+    paths = shard_paths(options.folder)
     rows: list[np.ndarray] = []
     for path in reversed(paths):
-        with np.load(path, allow_pickle=False) as shard:
-            wanted = {name: shard[name] for name in ("ref_rgb", "rgb", "flow128", "occl128")}
+        wanted = read_shard(path, ("ref_rgb", "rgb", "flow128", "occl128"))
         for clip in range(len(wanted["ref_rgb"])):
             rows.append(_sheet_row({name: values[clip] for name, values in wanted.items()}))
         if len(rows) >= options.rows:
             break
     sheet = np.concatenate(rows[: options.rows])
-    cv2.imwrite(str(options.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Image.fromarray(sheet).save(options.out)
+    except ValueError as error:
+        raise InputError(f"{options.out} is no kind of picture: name a .png") from error
 
 
 def _sheet_row(record: Record) -> np.ndarray:
@@ -180,31 +187,12 @@ def _large(field: np.ndarray) -> np.ndarray:
     return cv2.resize(field, (256, 256), interpolation=cv2.INTER_NEAREST)
 
 
-def main() -> None:
-    """Run a command."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m training.data")
-    commands = parser.add_subparsers(required=True)
-    maker = commands.add_parser("make", help="write shards of clips")
-    maker.add_argument("--out", type=Path, required=True)
-    maker.add_argument("--clips", type=int, required=True, help="clips in all")
-    maker.add_argument("--seed", type=int, default=1)
-    maker.add_argument("--domain", choices=("heads", "drawn"), default="heads")
-    maker.add_argument("--facekit", type=Path, help="the heads' shapes; drawings need none")
-    maker.add_argument("--first", type=int, default=0, help="first clip index to make")
-    maker.add_argument("--split", choices=("train", "validation"), default="train", help="voices")
-    maker.set_defaults(run=make)
-    shower = commands.add_parser("show", help="draw a contact sheet")
-    shower.add_argument("folder", type=Path)
-    shower.add_argument("--out", type=Path, required=True)
-    shower.add_argument("--rows", type=int, default=12)
-    shower.set_defaults(run=show)
-    painter = commands.add_parser("portraits", help="draw the demo's portraits")
-    painter.add_argument("--facekit", type=Path, required=True)
-    painter.add_argument("--out", type=Path, default=Path("configs/models/pocket/portraits"))
-    painter.set_defaults(run=lambda options: draw_portraits(options.facekit, options.out))
-    options = parser.parse_args()
-    options.run(options)
+def portraits(options: argparse.Namespace) -> None:
+    """Draw the shipped portraits."""
+    draw_portraits(options.facekit, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("data")

@@ -12,7 +12,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         """Watch nothing yet."""
-        self._signum: int | None = None
+        self.signum: int | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -33,18 +33,18 @@ class Interrupt:
 
     def __bool__(self) -> bool:
         """Whether somebody asked to stop."""
-        return self._signum is not None
+        return self.signum is not None
 
     def obey(self, message: str) -> None:
         """Stop if somebody asked to, with the message; SIGTERM says nothing."""
-        if self._signum == signal.SIGINT:
+        if self.signum == signal.SIGINT:
             raise KeyboardInterrupt(message)
-        if self._signum == signal.SIGTERM:
+        if self.signum == signal.SIGTERM:
             raise SystemExit(EXIT_TERMINATED)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         del frame
-        self._signum = signum
+        self.signum = signum
         self._restore()
 
     def _restore(self) -> None:

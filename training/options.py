@@ -102,6 +102,14 @@ def run_options(parser: Parser, *, steps: int, batch: int) -> None:
     parser.add_argument(
         "--steps", type=whole(0, 10**8), default=steps, help=f"steps of the whole run ({steps})"
     )
+    _minutes(parser)
+    parser.add_argument(
+        "--batch", type=whole(1, 4096), default=batch, help=f"examples a step ({batch})"
+    )
+    _seed(parser, 0)
+
+
+def _minutes(parser: Parser) -> None:
     parser.add_argument(
         "--minutes",
         type=number(0, 1e9),
@@ -109,10 +117,6 @@ def run_options(parser: Parser, *, steps: int, batch: int) -> None:
         metavar="N",
         help="end this slice after so long; the same command goes on (no limit)",
     )
-    parser.add_argument(
-        "--batch", type=whole(1, 4096), default=batch, help=f"examples a step ({batch})"
-    )
-    _seed(parser, 0)
 
 
 def _seed(parser: Parser, default: int) -> None:
@@ -189,6 +193,7 @@ def data_speech(parser: Parser) -> None:
         metavar="SHARE",
         help="share of utterances that flite's voices speak, 0 to 1 (0.25)",
     )
+    _minutes(parser)
 
 
 def data_make(parser: Parser) -> None:
@@ -207,6 +212,26 @@ def data_make(parser: Parser) -> None:
         "--first", type=whole(0, 10**8), default=0, metavar="N", help="first clip to make (0)"
     )
     _split(parser)
+    _minutes(parser)
+
+
+def data_align(parser: Parser) -> None:
+    """Options of `data align`."""
+    _reads(parser, "--audio", folder, "folder of .wav or .flac files, each with a .txt")
+    _writes(parser, out_folder, "folder for the shards")
+    parser.add_argument(
+        "--per-shard", type=whole(1, 10**5), default=250, metavar="N", help="utterances each (250)"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out recordings that cannot be used"
+    )
+
+
+def data_facekit(parser: Parser) -> None:
+    """Options of `data facekit`."""
+    _reads(parser, "--ict", folder, "a clone of ICT-VGL/ICT-FaceKit")
+    _reads(parser, "--hair", folder, "a clone of makehumancommunity/makehuman-assets")
+    _writes(parser, out_folder, "folder for the kit")
 
 
 def data_show(parser: Parser) -> None:
@@ -304,11 +329,5 @@ def train_all(parser: Parser) -> None:
         "--workspace", type=out_folder, required=True, metavar="DIR", help="where all of it lies"
     )
     _may_read(parser, "--facekit", folder, "folder of the face kit, for clips of 3-D heads")
-    parser.add_argument(
-        "--minutes",
-        type=number(0, 1e9),
-        default=1e9,
-        metavar="N",
-        help="stop after so long; the same command goes on (no limit)",
-    )
+    _minutes(parser)
     parser.add_argument("--list", action="store_true", help="only say what is finished")

@@ -57,7 +57,8 @@ def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
         InputError: the file is damaged, lacks an array, or holds numbers that are not finite.
     """
     try:
-        with np.load(path, allow_pickle=False) as shard:
+        # Opened here, since numpy leaves its own file open when the archive is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
             arrays = {name: shard[name] for name in names if name in shard}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
         raise InputError(f"{path} is no shard ({reason(error)}): make it again") from error
