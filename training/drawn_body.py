@@ -67,8 +67,10 @@ def add_neck(sheet: Sheet) -> None:
     mesh = band(curve * np.array([-1, 1], np.float32), curve, 9)
     headness = np.clip((228 - mesh.points_P2[:, 1]) / 34, 0, 1)
     how: Manner = {"headness": headness, "depth_cm": 3.0}
-    _edge(sheet, "neck", curve, person.skin, depth_cm=3.0)
-    _edge(sheet, "neck", curve * np.array([-1, 1], np.float32), person.skin, depth_cm=3.0)
+    beside = np.clip((228 - np.tile(curve[:, 1], 2)) / 34, 0, 1)
+    for flip in (-1, 1):
+        edge = curve * np.array([flip, 1], np.float32)
+        _edge(sheet, "neck", edge, person.skin, depth_cm=3.0, headness=beside)
     sheet.still("neck", mesh, shade(person.skin, 0.45), **how)
     face = outline(person)
     low = band(face * np.array([-0.92, 1]) + [0, 11], face * np.array([0.92, 1]) + [0, 11], 5)

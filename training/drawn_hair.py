@@ -77,7 +77,7 @@ def back_shapes(person: Character) -> list[Mesh]:
         return [_hanging(person)]
     if style == "afro":
         centre, size = place(person, [(0, 0.62)])[0], 1.42 * fw * (0.8 + 0.2 * person.volume)
-        rim = bumpy(_circle(centre, (size, size * 1.02))[::-1], 5.0, 34)[::-1]
+        rim = bumpy(_circle(centre, (size, size * 1.02)), 5.5, 26)
         return [band(np.repeat(centre[None], len(rim), axis=0), rim, 3)]
     if style == "bun":
         return [disc(tuple(place(person, [(0, -0.5)])[0]), (0.42 * fw, 0.38 * fw))]
@@ -138,7 +138,7 @@ def _hairline(person: Character) -> Array:
 
 
 def _circle(centre: Array, radii: tuple[float, float]) -> Array:
-    angle = np.linspace(0, 2 * np.pi, 161)
+    angle = np.linspace(0, 2 * np.pi, 361)
     points: Array = np.stack([np.cos(angle), np.sin(angle)], axis=1) * np.array(radii) + centre
     return points.astype(np.float32)
 
@@ -157,7 +157,7 @@ def _hanging(person: Character) -> Mesh:
             wave = np.sin(np.linspace(0, 5.5 * np.pi, SAMPLES) + (flip * side > 0) * 1.2)
             curve[:, 0] += side * 4.0 * wave * np.linspace(0, 1, SAMPLES)
         if style == "curls":
-            curve = bumpy(curve, 6.0 * side * -1, 13)
+            curve = bumpy(curve, 6.0 * side, 13)
         sides.append(curve)
     return band(sides[0], sides[1], 9)
 
