@@ -20,6 +20,7 @@ from training.prior import (
     POCKET_PRIOR,
     blink_kept,
     channel_weight,
+    event_weight,
     opening_figures,
     opening_probe,
 )
@@ -154,6 +155,8 @@ def run(args: argparse.Namespace) -> None:
     codec.requires_grad_(False)
     prior.requires_grad_(False)
     dit = SpeechToVideoDiT(POCKET_DIT)
+    if args.init is not None:
+        load_weights(dit, args.init)
     trainer = Trainer(
         folder=args.run,
         modules=nn.ModuleDict({"dit": dit}),
@@ -174,8 +177,9 @@ def run(args: argparse.Namespace) -> None:
         sigma = draw_sigma(len(pick), generator)
         mix = sigma[:, None, None, None, None]
         noisy = (1 - mix) * clean + mix * torch.randn(clean.shape, generator=generator)
+        events = event_weight(clips, pick, clean.shape[-1])
         error = predict_clean(dit, noisy, sigma, audio, reference, cond) - clean
-        loss = (error.square() * weight).mean()
+        loss = (error.square() * weight * events).mean()
         pose = float(error[:, :POSE_CHANNELS].detach().square().mean())
         trainer.update(loss, {"loss": float(loss.detach()), "pose": pose})
     trainer.modules.load_state_dict(trainer.averaged())

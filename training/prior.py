@@ -15,13 +15,14 @@ from training.codec import recolour
 from training.latents import LatentClips
 from training.loop import Trainer, export, run_until, seed_step, step_generator
 from training.stored import load_weights
+from training.visemes import PRESS
 from video.head_pose import POSE_CHANNELS
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.prior import MotionPrior, MotionPriorConfig
 
 POCKET_PRIOR = MotionPriorConfig(behaviour_channels=3)
 BROW_ROW, EYE_ROW = 2, 3  # grid rows of an aligned portrait
-BLINK_WEIGHT = 3.0
+BLINK_WEIGHT, PRESS_WEIGHT = 3.0, 3.0
 MOVING_PX = 1.0
 CLOSED_PX = 0.3
 LIDS_SHUT = 0.8
@@ -41,12 +42,22 @@ def channel_weight(codec: MotionCodec) -> torch.Tensor:
     return weight[:, None]
 
 
-def blink_weight(behaviour_B3T: torch.Tensor, grid: int) -> torch.Tensor:
-    """Return [B, 1, L, G, G]: the eyes count for more while they blink, which is a rare thing."""
-    closing_BL = behaviour_B3T[:, 0].reshape(len(behaviour_B3T), -1, 4).amax(dim=2)
+def event_weight(clips: LatentClips, index: torch.Tensor, grid: int) -> torch.Tensor:
+    """Return [B, 1, L, G, G]: what is brief but seen at once counts for more.
+
+    Eyes count more while they blink, the mouth while lips press for p, b and m.
+    """
+    closing_BL = _strongest(clips.behaviour_N3T[index, 0])
+    pressing_BL = _strongest(clips.visemes_NVT[index, PRESS])
     weight = torch.ones(*closing_BL.shape, grid, grid)
     weight[:, :, EYE_ROW] += (BLINK_WEIGHT - 1.0) * closing_BL[:, :, None]
+    weight[:, :, 4:7, 2:6] += (PRESS_WEIGHT - 1.0) * pressing_BL[:, :, None, None]
     return weight[:, None]
+
+
+def _strongest(track_BT: torch.Tensor) -> torch.Tensor:
+    """Return the largest of the four frames of each latent."""
+    return track_BT.reshape(len(track_BT), -1, 4).amax(dim=2)
 
 
 def prior_loss(predicted: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -97,7 +108,7 @@ def opening_figures(
 
 def blink_kept(local_BKLGG: torch.Tensor, clips: LatentClips) -> float:
     """Return how much of the eyes' motion in blinks is there: 1 as in the truth, 0 none."""
-    shut_BL = clips.behaviour_N3T[:, 0].reshape(len(clips), -1, 4).amax(dim=2) > LIDS_SHUT
+    shut_BL = _strongest(clips.behaviour_N3T[:, 0]) > LIDS_SHUT
     made, truth = (
         x.float()[:, :, :, EYE_ROW, 2:6].permute(0, 2, 1, 3)[shut_BL]
         for x in (local_BKLGG, clips.local_NKLGG)
@@ -132,11 +143,13 @@ def run(args: argparse.Namespace) -> None:
     codec.requires_grad_(False)
     codec.identity.requires_grad_(True)
     prior = MotionPrior(POCKET_PRIOR)
+    if args.init is not None:
+        load_weights(prior, args.init)
     trainer = Trainer(
         folder=args.run,
         modules=nn.ModuleDict({"prior": prior, "codec": codec}),
         total=args.steps,
-        peak_rate=2e-3,
+        peak_rate=args.rate,
     )
     clips = LatentClips.load(args.latents)
     weight = channel_weight(codec)
@@ -149,7 +162,7 @@ def run(args: argparse.Namespace) -> None:
         drive = clips.drives(pick)
         past = prior.initial_past(len(pick), drive)
         predicted = prior(drive, reference, past)[:, POSE_CHANNELS:]
-        loss = prior_loss(predicted, truth, weight * blink_weight(clips.behaviour_N3T[pick], 8))
+        loss = prior_loss(predicted, truth, weight * event_weight(clips, pick, 8))
         trainer.update(loss, {"loss": float(loss.detach())})
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:
