@@ -26,6 +26,7 @@ from training.shards import (
     read_shard,
     shard_paths,
 )
+from training.stored import load_weights
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.motion_field import fit_motion_field
 from video.motion_nets import EYES_BOX, MOUTH_BOX, crop
@@ -196,7 +197,11 @@ def run(args: argparse.Namespace) -> None:
         total=args.steps,
         peak_rate=args.rate,
     )
-    if trainer.step == 0:
+    if trainer.step == 0 and args.init is not None:
+        load_weights(codec, args.init)
+        trainer.begin_average()
+        export(codec.state_dict(), "", args.run / "core.safetensors")
+    elif trainer.step == 0:
         kept = fit_core(codec, args.clips, args.core_shards)
         (args.run / "core.txt").write_text(f"energy kept by the linear core: {kept:.4f}\n")
         export(codec.state_dict(), "", args.run / "core.safetensors")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from training import flite
 from training.errors import InputError
@@ -35,6 +36,9 @@ FLITE_SHARE = 0.25
 SAMPLES_PER_FRAME = SAMPLE_RATE // RATE_HZ
 
 _SPEECH_RMS = 0.08
+# Float32 samples at 16 kHz, and visemes [6, T] with 160 samples for each of their frames.
+Heard = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -161,7 +165,7 @@ def write_shard(path: Path, utterances: list[Spoken]) -> None:
     partial.replace(path)
 
 
-def read_shard(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def read_shard(path: Path) -> list[Heard]:
     """Read a shard: (float32 samples at 16 kHz, float32 visemes [6, T]) of each utterance.
 
     Raises:
@@ -181,6 +185,18 @@ def read_shard(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
         (samples_T[start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME], visemes_VT[:, start:end])
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
     ]
+
+
+def read_corpus(folder: Path) -> list[Heard]:
+    """Return all utterances of the shards in a folder and its subfolders.
+
+    Raises:
+        InputError: there are none, or a shard is damaged.
+    """
+    paths = sorted(folder.rglob("*.npz"))
+    if not paths:
+        raise InputError(f"{folder} holds no shards of speech: make some with viva data speech")
+    return [utterance for path in paths for utterance in read_shard(path)]
 
 
 def build(

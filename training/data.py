@@ -29,7 +29,7 @@ from training.clip import (
     Script,
     render_clip,
 )
-from training.corpus import make_utterance
+from training.corpus import Heard, make_utterance, read_corpus
 from training.domain import Person, Renderer
 from training.drawn_renderer import DrawnRenderer
 from training.errors import InputError
@@ -45,9 +45,16 @@ DROWSY_SHARE = 0.15
 SOUGHT_BLINK_SHARE = 0.5
 
 
-def write_script(rng: np.random.Generator, split: Split, names: Sequence[str]) -> Script:
-    """Speak a fresh utterance, perform it, and cut a window of 48 frames."""
-    samples_T, visemes_VT = make_utterance(rng, split)
+def write_script(
+    rng: np.random.Generator,
+    split: Split,
+    names: Sequence[str],
+    spoken: Sequence[Heard] = (),
+) -> Script:
+    """Speak a fresh utterance or choose a spoken one, perform it, and cut 48 frames."""
+    samples_T, visemes_VT = (
+        spoken[int(rng.integers(len(spoken)))] if spoken else make_utterance(rng, split)
+    )
     short = NUM_FRAMES * 4 - visemes_VT.shape[1]
     if short > 0:
         visemes_VT = np.pad(visemes_VT, ((0, 0), (0, short + 8)))
@@ -103,10 +110,16 @@ def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
     return sound
 
 
-def make_clip(renderer: Renderer[Person], seed: int, index: int, split: Split = "train") -> Record:
-    """The clip of a seed and index; its voice comes from the split."""
+def make_clip(
+    renderer: Renderer[Person],
+    seed: int,
+    index: int,
+    split: Split = "train",
+    spoken: Sequence[Heard] = (),
+) -> Record:
+    """The clip of a seed and index; its voice comes from the split, or from what was spoken."""
     names = renderer.kit.expression_names
-    script = write_script(np.random.default_rng((seed, index, 0)), split, names)
+    script = write_script(np.random.default_rng((seed, index, 0)), split, names, spoken)
     return render_clip(renderer, script, np.random.default_rng((seed, index, 1)))
 
 
@@ -128,6 +141,7 @@ def make(options: argparse.Namespace) -> None:
     """Write the missing shards, one after another until the minutes are over."""
     options.out.mkdir(parents=True, exist_ok=True)
     deadline_s = time.monotonic() + options.minutes * 60.0
+    spoken = read_corpus(options.corpus) if options.corpus is not None else []
     renderer = open_domain(options.domain, options.facekit)
     shards = range(options.first // CLIPS_PER_SHARD, -(-options.clips // CLIPS_PER_SHARD))
     for shard in shards:
@@ -138,9 +152,8 @@ def make(options: argparse.Namespace) -> None:
             return
         began = time.process_time()
         indices = range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, options.clips))
-        write_shard(
-            path, [make_clip(renderer, options.seed, index, options.split) for index in indices]
-        )
+        clips = [make_clip(renderer, options.seed, i, options.split, spoken) for i in indices]
+        write_shard(path, clips)
         each = (time.process_time() - began) / len(indices)
         print(f"{path.name}: {len(indices)} clips, {each:.2f} CPU s each", flush=True)  # noqa: T201 - progress
 

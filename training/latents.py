@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from audio.features import log_mel
 from audio.mel_encoder import MelEncoderConfig, MelEncoderNet
 from training.errors import InputError
-from training.shards import Arrays, mirror_fields, motion_fields, read_shard, shard_paths
-from training.stored import load_tensors, load_weights, require_shapes
+from training.shards import mirror_fields, motion_fields, read_shard, shard_paths
+from training.stored import Arrays, load_tensors, load_weights, require_shapes
 from video.head_pose import pose_to_latents
 from video.motion_codec import MotionCodec, MotionCodecConfig
 

@@ -55,9 +55,13 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.peak_rate, betas=(0.9, 0.98), weight_decay=1e-4
         )
-        self.average = {n: p.detach().clone() for n, p in self._named()}
+        self.begin_average()
         if (self.folder / STATE).exists():
             self._resume(load_tensors(self.folder / STATE))
+
+    def begin_average(self) -> None:
+        """Let the average begin at the weights as they are."""
+        self.average = {n: p.detach().clone() for n, p in self._named()}
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters being trained."""

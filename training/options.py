@@ -94,7 +94,7 @@ def _is(question: Callable[[Path], bool], text: str) -> bool:
         raise argparse.ArgumentTypeError(f"{text[:80]!r}: {reason(error)}") from error
 
 
-def run_options(parser: Parser, *, steps: int, batch: int) -> None:
+def run_options(parser: Parser, *, steps: int, batch: int, rate: float) -> None:
     """The options of every training run, with this run's defaults."""
     parser.add_argument(
         "--run", type=out_folder, required=True, metavar="DIR", help="the run's state, log, curves"
@@ -107,6 +107,14 @@ def run_options(parser: Parser, *, steps: int, batch: int) -> None:
         "--batch", type=whole(1, 4096), default=batch, help=f"examples a step ({batch})"
     )
     _seed(parser, 0)
+    _may_read(parser, "--init", file, "weights to begin from, to fine-tune them")
+    parser.add_argument(
+        "--rate",
+        type=number(1e-8, 1),
+        default=rate,
+        metavar="R",
+        help=f"peak learning rate ({rate:g}); a tenth of it to fine-tune",
+    )
 
 
 def _minutes(parser: Parser) -> None:
@@ -208,6 +216,7 @@ def data_make(parser: Parser) -> None:
         help="3-D heads or drawings (heads)",
     )
     _may_read(parser, "--facekit", folder, "the heads' shapes; drawings need none")
+    _may_read(parser, "--corpus", folder, "speech to perform, instead of fresh utterances")
     parser.add_argument(
         "--first", type=whole(0, 10**8), default=0, metavar="N", help="first clip to make (0)"
     )
@@ -254,14 +263,13 @@ def train_speech(parser: Parser) -> None:
     _reads(parser, "--corpus", folder, "shards of `data speech`")
     _may_read(parser, "--held-out", folder, "shards to measure on")
     _writes(parser, out_file, "speech.safetensors to write", needed=False)
-    run_options(parser, steps=2500, batch=12)
+    run_options(parser, steps=2500, batch=12, rate=2e-3)
 
 
 def train_codec(parser: Parser) -> None:
     """Options of `train codec`."""
     _reads(parser, "--clips", folder, "shards of `data make`")
     _writes(parser, out_file, "weights to write", needed=False)
-    parser.add_argument("--rate", type=number(1e-8, 1), default=1.5e-3, help="learning rate")
     parser.add_argument(
         "--core-shards",
         type=whole(1, 10**6),
@@ -269,7 +277,7 @@ def train_codec(parser: Parser) -> None:
         metavar="N",
         help="shards from which the linear core is found (40)",
     )
-    run_options(parser, steps=6000, batch=3)
+    run_options(parser, steps=6000, batch=3, rate=1.5e-3)
 
 
 def train_latents(parser: Parser) -> None:
@@ -286,7 +294,7 @@ def train_prior(parser: Parser) -> None:
     _may_read(parser, "--held-out", file, "latents to measure on")
     _reads(parser, "--codec", file, "the codec's weights, as for `train latents`")
     _writes(parser, out_folder, "folder for prior.safetensors and codec.safetensors", needed=False)
-    run_options(parser, steps=3000, batch=16)
+    run_options(parser, steps=3000, batch=16, rate=2e-3)
 
 
 def train_base(parser: Parser) -> None:
@@ -295,8 +303,7 @@ def train_base(parser: Parser) -> None:
     _may_read(parser, "--held-out", file, "latents to measure on")
     _reads(parser, "--parts", folder, "folder that `train prior` wrote", "--prior")
     _writes(parser, out_file, "dit.safetensors to write", needed=False)
-    parser.add_argument("--rate", type=number(1e-8, 1), default=8e-4, help="learning rate")
-    run_options(parser, steps=8000, batch=12)
+    run_options(parser, steps=8000, batch=12, rate=8e-4)
 
 
 def train_assemble(parser: Parser) -> None:

@@ -19,6 +19,7 @@ from video.warp import resize, warp
 pytestmark = pytest.mark.train
 
 CLIPS = 2
+NAMED = {"prior": "prior", "base": "dit"}
 
 
 def _smooth(rng: np.random.Generator, *shape: int, cells: int = 4, size: int) -> np.ndarray:
@@ -119,6 +120,13 @@ def test_the_recipe_ends_in_a_model_folder_that_loads(
     _train("assemble", parts=parts, painter=painter, out=tmp_path / "model")
     model = load_model(str(tmp_path / "model"))
     assert model.name == "pocket"
+    for part in ("prior", "base"):  # fine-tuning for no step changes nothing
+        begun, ended = parts / f"{NAMED[part]}.safetensors", tmp_path / "tuned" / part
+        beside = {"codec": core} if part == "prior" else {"parts": parts}
+        where = {"run": tmp_path / f"tune {part}", "out": ended, "init": begun, "steps": 0}
+        _train(part, latents=clip_latents, **beside, **where)
+        tuned = ended / "prior.safetensors" if part == "prior" else ended
+        assert tuned.read_bytes() == begun.read_bytes()
     weights = tmp_path / "model" / "codec.safetensors"
     _train("measure", clips=clips, codec=weights, batches=1)
     assert "psnr_db" in capsys.readouterr().out

@@ -12,10 +12,9 @@ import soundfile
 
 from training import aligner, espeak, flite
 from training.aligner import AlignError, align, words_of
-from training.corpus import read_shard
+from training.corpus import read_corpus, read_shard
 from training.espeak import SAMPLE_RATE, Utterance
 from training.recordings import RecordingError, build, cuts, excerpt, find_recordings
-from training.speech import read_corpus
 from training.visemes import OPEN, PRESS
 
 pytestmark = pytest.mark.unit
