@@ -27,13 +27,13 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,wav2vec]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,train,recordings,wav2vec]'
 	@touch $@
 
 # The libraries that draw and speak the training data; the program itself needs none of them.
 system-packages:
 	@missing=(); \
-	for package in libegl1 libgl1-mesa-dri libespeak-ng1 espeak-ng-data; do \
+	for package in libegl1 libgl1-mesa-dri libespeak-ng1 espeak-ng-data flite; do \
 	  dpkg -s "$$package" >/dev/null 2>&1 || missing+=("$$package"); \
 	done; \
 	if [ $${#missing[@]} -gt 0 ]; then \

@@ -6,6 +6,7 @@ Shape legend: B = batch (1), C = channels, T = frames, H, W = rows and columns, 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -30,7 +31,7 @@ class AvatarGenerator:
     nor on where the stages run. Silence is an input like any other. One thread at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword per choice of a session
         self,
         model: Model,
         plan: Plan,
@@ -41,11 +42,13 @@ class AvatarGenerator:
         fps: Fraction | None = None,
         chain: Chain | None = None,
         session: str = "local",
+        still_border: bool = False,
     ) -> None:
         """Open a session; `portrait_BCHW` is RGB in [-1, 1] at the size of the output.
 
         `sample_rate` is that of the sound to come. `chain` defaults to one in this process; the
-        generator closes only the session, never a chain that it was given.
+        generator closes only the session, never a chain that it was given. `still_border` is for
+        pictures that are laid into a larger one.
 
         Raises:
             ImageError: the codec cannot make pictures of that size.
@@ -57,7 +60,7 @@ class AvatarGenerator:
         self.fps = model.fps if fps is None else fps
         self._chain = model.local_chain(plan) if chain is None else chain
         inputs = model.session_inputs(portrait_BCHW, session=session, seed=seed, fps=self.fps)
-        self._chain.prepare(inputs)
+        self._chain.prepare(replace(inputs, still_border=still_border))
         self._conditioner = model.conditioner(inputs)
         self._speech = SpeechWindows(
             model.speech_encoder(),

@@ -23,6 +23,7 @@ from torch import nn
 from audio.encoder import SpeechEncoder
 from audio.mel_encoder import MelEncoder, MelEncoderConfig, MelEncoderNet
 from audio.wav2vec import Wav2Vec2Encoder, load_wav2vec2_folder
+from pipeline.behaviour import BEHAVIOUR_CHANNELS
 from pipeline.catalog import is_bare_name, model_path, shipped_models
 from pipeline.chain import LocalChain, Schedule
 from pipeline.conditioner import Conditioner
@@ -169,6 +170,8 @@ class Model:
             self.parts.prior,
             inputs.reference_BCTHW,
             frames_per_latent=self.codec.frames_per_latent,
+            seed=inputs.seed,
+            fps=inputs.fps,
         )
 
 
@@ -297,6 +300,9 @@ def _require_agreement(model: Model) -> None:
         audio = (prior.config.audio_channels, encoder.channels, "the speech channels")
         latents = (prior.config.latent_channels, codec.latent_channels, "the latent channels")
         pairs |= {"prior.audio_channels": audio, "prior.latent_channels": latents}
+        if tracks := prior.config.behaviour_channels:
+            drawn = (tracks, BEHAVIOUR_CHANNELS, "the tracks of behaviour that sessions draw")
+            pairs["prior.behaviour_channels"] = drawn
     for name, (value, wanted, what) in pairs.items():
         if value != wanted:
             raise ModelError(

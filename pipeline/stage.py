@@ -19,6 +19,7 @@ from video.audio_tokens import AudioHistory, Heard
 from video.chunk import LatentChunk, VideoChunk
 from video.codec import DecoderState, VideoCodec
 from video.kv_cache import KVCache, Sink
+from video.still_border import hold_border
 
 OutT_co = TypeVar("OutT_co", covariant=True)
 
@@ -29,6 +30,8 @@ class SessionInputs:
 
     `image_BCHW` is the portrait in [-1, 1]; `reference_BCTHW` its latent (T = 1); `motion_BCTHW`
     the latents before the first chunk, for networks that look at them; `fps` the pictures' rate.
+    `still_border` says that the pictures are laid into a larger one and must not move where they
+    meet it.
     """
 
     session: str
@@ -38,6 +41,7 @@ class SessionInputs:
     reference_BCTHW: torch.Tensor
     motion_BCTHW: torch.Tensor | None = None
     context_BSD: torch.Tensor | None = None
+    still_border: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +202,10 @@ class DecodeStage:
     @torch.inference_mode()
     def prepare(self, inputs: SessionInputs) -> None:
         """Prime a decoder that shows the portrait."""
-        self._states[inputs.session] = self._codec.start(inputs.image_BCHW)
+        state = self._codec.start(inputs.image_BCHW)
+        if inputs.still_border:
+            hold_border(state)
+        self._states[inputs.session] = state
         self._fps[inputs.session] = inputs.fps
 
     @torch.inference_mode()

@@ -15,16 +15,19 @@ import typer
 
 from audio.errors import AudioError
 from pipeline.errors import ModelError, PlanError
+from services.evaluate import eval_app
 from services.options import (
     OptionError,
     RenderRequest,
     parse_crop_option,
     parse_fps,
+    parse_frame,
     parse_seconds,
     parse_seed,
     parse_size,
     require_path,
 )
+from services.training_commands import run_training
 from video.errors import ImageError, RecordError, WeightsError
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ app = typer.Typer(
 )
 model_app = typer.Typer(help="Look at models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
+app.add_typer(eval_app, name="eval")
 
 
 def main() -> NoReturn:
@@ -70,8 +74,9 @@ def main() -> NoReturn:
         fail(_usage(error))
     except BAD_INPUT as error:
         fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted: what was unfinished is removed", status=EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        message = str(error) or "interrupted: what was unfinished is removed"
+        fail(message, status=EXIT_INTERRUPTED)
 
 
 def fail(message: str, *, status: int = EXIT_BAD_INPUT) -> NoReturn:
@@ -121,12 +126,20 @@ def render(  # noqa: PLR0913 - one parameter per option
     model: Annotated[str, _text("model", "NAME|DIR", "Model. (default: pocket)")] = "pocket",
     plan: Annotated[str, _text("plan", "NAME|FILE", "Plan. (default: the model's)")] = "",
     seed: Annotated[str, _text("seed", "N", "Same seed, same bytes. (default: 0)")] = "0",
-    size: Annotated[str, _text("size", "WxH", "Size. (default: the model's)")] = "",
+    size: Annotated[
+        str, _text("size", "WxH", "Size. (default: the picture's, or of a face the model's)")
+    ] = "",
     fps: Annotated[
         str, _text("fps", "N", "Pictures per second, also 30000/1001. (default: the model's)")
     ] = "",
     crop: Annotated[
-        str, _text("crop", "auto|center|none|x,y,w,h", "What to show. (default: auto)")
+        str, _text("crop", "auto|center|none|x,y,w,h", "Where the face is. (default: auto)")
+    ] = "auto",
+    frame: Annotated[
+        str,
+        _text(
+            "frame", "auto|face|portrait", "Show the face, or the whole picture. (default: auto)"
+        ),
     ] = "auto",
     max_seconds: Annotated[str, _text("max-seconds", "S", "Stop after this much sound.")] = "",
     overwrite: OverwriteFlag = False,
@@ -144,6 +157,7 @@ def render(  # noqa: PLR0913 - one parameter per option
         size=parse_size(size) if size else None,
         fps=parse_fps(fps) if fps else None,
         crop=parse_crop_option(crop),
+        frame=parse_frame(frame),
         max_seconds=parse_seconds(max_seconds) if max_seconds else None,
         overwrite=overwrite,
     )
@@ -201,6 +215,27 @@ def model_info(
 
     info = inspect_model(model)
     _print(json.dumps(asdict(info)) if as_json else describe_model(info))
+
+
+# The training programs parse their own options, `--help` too.
+PASS_ON = {
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@app.command("data", context_settings=PASS_ON)
+def data(context: typer.Context) -> None:
+    """Make and look at training data."""
+    run_training("data", context.args)
+
+
+@app.command("train", context_settings=PASS_ON)
+def train(context: typer.Context) -> None:
+    """Train a model, part by part or all of it."""
+    run_training("train", context.args)
 
 
 if __name__ == "__main__":

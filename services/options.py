@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from video.crop import Crop, parse_crop
+from video.frame_choice import FRAME_CHOICES, FrameChoice
 
 MIN_SIDE_PX, MAX_SIDE_PX = 64, 2048
 MIN_FPS, MAX_FPS = 1, 60
@@ -88,6 +89,7 @@ class RenderRequest:
     size: tuple[int, int] | None = None
     fps: Fraction | None = None
     crop: Crop = field(default_factory=Crop)
+    frame: FrameChoice = "auto"
     max_seconds: Fraction | None = None
     overwrite: bool = False
 
@@ -98,6 +100,14 @@ def parse_crop_option(text: str) -> Crop:
         return parse_crop(text)
     except ValueError as error:
         raise OptionError(f"--crop: {error}") from error
+
+
+def parse_frame(text: str) -> FrameChoice:
+    """What the video shows, from `auto`, `face` or `portrait`."""
+    for choice in FRAME_CHOICES:
+        if text.strip().lower() == choice:
+            return choice
+    raise OptionError(f"--frame {text[:40]!r} is not understood: use {', '.join(FRAME_CHOICES)}")
 
 
 def require_path(option: str, text: str, example: str) -> Path:

@@ -15,8 +15,8 @@ from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model, read_config
 from pipeline.plan import load_plan
 from services.options import MAX_RENDER_S, OptionError, RenderRequest
+from video.framing import Framing, open_framing
 from video.record import AAC_SAMPLE_RATES, Mp4Recorder, unfinished_paths
-from video.reference import load_portrait
 
 # What sound is resampled to where AAC has no such rate as its own.
 FALLBACK_SAMPLE_RATE = 48_000
@@ -114,23 +114,38 @@ def render(
     """
     began_s = clock()
     sound = CappedSound(request.audio, request.max_seconds)
-    with _open_recorder(request, sound) as recorder:
-        generator = _open_generator(request, sound)
+    _require_separate_output(request)
+    framing = _open_framing(request)
+    with _open_recorder(request, sound, framing) as recorder:
+        generator = _open_generator(request, sound, framing)
         loaded_s = clock()
         total = sound.expected_frames(generator.fps)
         on_progress(0, total, generator.fps)
         for video, audio in generator.run(sound.chunks()):
-            recorder.write_video(video)
+            recorder.write_video(framing.compose(video))
             recorder.write_audio(audio)
             on_progress(recorder.num_frames, total, generator.fps)
-    return _summary(request, generator, recorder, loaded_s - began_s, clock() - began_s)
+    times_s = (loaded_s - began_s, clock() - began_s)
+    return _summary(request, framing.size, generator, recorder, times_s)
 
 
-def _open_recorder(request: RenderRequest, sound: CappedSound) -> Mp4Recorder:
-    """A recording of the request's size and rate, opened before anything large is loaded."""
-    _require_separate_output(request)
+def _open_framing(request: RenderRequest) -> Framing:
+    """The request's portrait, as the model and the viewer see it."""
     _, config = read_config(request.model)
-    width, height = request.size or config.native_size
+    return open_framing(
+        request.portrait,
+        model_size=config.native_size,
+        any_size=config.codec.get("kind") == "motion",
+        frame=request.frame,
+        size=request.size,
+        crop=request.crop,
+    )
+
+
+def _open_recorder(request: RenderRequest, sound: CappedSound, framing: Framing) -> Mp4Recorder:
+    """A recording of the request's size and rate, opened before the weights are loaded."""
+    _, config = read_config(request.model)
+    width, height = framing.size
     return Mp4Recorder(
         request.out,
         width=width,
@@ -157,32 +172,34 @@ def _is_same_file(path: Path, other: Path) -> bool:
         return False
 
 
-def _open_generator(request: RenderRequest, sound: CappedSound) -> AvatarGenerator:
-    """A session of the request's portrait, size and rate; cheap checks come before the weights."""
+def _open_generator(
+    request: RenderRequest, sound: CappedSound, framing: Framing
+) -> AvatarGenerator:
+    """A session of the request's portrait and rate; cheap checks come before the weights."""
     _, config = read_config(request.model)
     plan = load_plan(request.plan or config.plan)
-    size = request.size or config.native_size
-    portrait = load_portrait(request.portrait, size=size, crop=request.crop)
     return AvatarGenerator(
         load_model(request.model),
         plan,
-        portrait.image_CHW[None],
+        framing.face_BCHW,
         sample_rate=sound.sample_rate,
         seed=request.seed,
         fps=request.fps,
+        still_border=framing.still_border,
     )
 
 
 def _summary(
     request: RenderRequest,
+    size: tuple[int, int],
     generator: AvatarGenerator,
     recorder: Mp4Recorder,
-    load_s: float,
-    wall_s: float,
+    times_s: tuple[float, float],
 ) -> RenderSummary:
-    """What the finished recording holds."""
+    """What the finished recording holds; `times_s` are its `load_s` and `wall_s`."""
+    load_s, wall_s = times_s
     video_s = float(recorder.num_frames / generator.fps)
-    width, height = generator.size
+    width, height = size
     return RenderSummary(
         out=str(request.out),
         model=generator.model.name,

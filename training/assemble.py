@@ -1,4 +1,4 @@
-"""Put trained parts together as a model folder: `python -m training.assemble`.
+"""Put trained parts together as a model folder: `viva train assemble`.
 
 Writes `config.json` from the training code's own configurations, so that the folder describes
 exactly the networks that were trained, and copies the weights beside it.
@@ -8,15 +8,16 @@ import argparse
 import json
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from audio.mel_encoder import MelEncoderConfig
 from training.base import POCKET_DIT
+from training.errors import InputError
+from training.prior import POCKET_PRIOR
+from training.stored import load_tensors
 from video.motion_codec import MotionCodecConfig
-from video.prior import MotionPriorConfig
 
 PARTS = ("codec", "dit", "prior", "speech")
 
@@ -32,7 +33,7 @@ def pocket_config() -> dict[str, object]:
         "dit": asdict(POCKET_DIT),
         "codec": {"kind": "motion"} | asdict(MotionCodecConfig()),
         "speech": {"kind": "mel"} | asdict(MelEncoderConfig()),
-        "prior": asdict(MotionPriorConfig()),
+        "prior": asdict(POCKET_PRIOR),
     }
 
 
@@ -41,33 +42,39 @@ def join_codec(
 ) -> dict[str, torch.Tensor]:
     """Return the codec whose decoder comes from `painter` and whose identity encoder does not.
 
-    Both were trained side by side from one linear core; another core raises ValueError.
+    Both were trained side by side from one linear core; another core raises InputError.
     """
     for name, tensor in painter.items():
-        if name.startswith("motion.") and not torch.equal(tensor, latent_side[name]):
-            raise ValueError(f"{name} differs: both parts must come from the same linear core")
+        if name.startswith("motion.") and not _same(tensor, latent_side.get(name)):
+            raise InputError(f"{name} differs: both parts must come from the same linear core")
     identity = {n: t for n, t in latent_side.items() if n.startswith("identity.")}
     return painter | identity
 
 
-def main() -> None:
-    """Write the folder; parts that are missing raise FileNotFoundError by name."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=Path, required=True)
-    parser.add_argument("--painter", type=Path, default=None, help="codec trained on pictures")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+def _same(a: torch.Tensor, b: torch.Tensor | None) -> bool:
+    return b is not None and a.shape == b.shape and torch.equal(a, b)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the folder.
+
+    Raises:
+        InputError: a part is missing, damaged, or from another linear core.
+        WeightsError: a part is of another network.
+    """
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "config.json").write_text(json.dumps(pocket_config(), indent=2) + "\n")
     for part in PARTS:
         shutil.copyfile(args.parts / f"{part}.safetensors", args.out / f"{part}.safetensors")
     if args.painter is not None:
         save_file(
-            join_codec(load_file(args.painter), load_file(args.parts / "codec.safetensors")),
+            join_codec(load_tensors(args.painter), load_tensors(args.parts / "codec.safetensors")),
             args.out / "codec.safetensors",
         )
         (args.out / "codec.safetensors").chmod(0o644)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "assemble")

@@ -1,4 +1,4 @@
-"""Train the pocket network: `python -m training.base --latents FILE --prior DIR --run DIR`.
+"""Train the pocket network: `viva train base`.
 
 Flow matching on clips of four chunks. All chunks of a clip share one noise level, as the chunks a
 denoising step sees do (each step keeps its own cache of same-level history: Live Avatar's
@@ -9,24 +9,31 @@ Shape legend: B = clips, C = latent channels, T = latent frames, G = grid side, 
 """
 
 import argparse
-import json
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from training.latents import LatentClips
-from training.loop import Trainer, add_run_options, export, run_until
-from training.prior import EYE_ROWS, channel_weight, opening_figures, opening_probe
+from training.loop import Trainer, export, run_until, seed_step
+from training.prior import (
+    EYE_ROW,
+    POCKET_PRIOR,
+    blink_kept,
+    channel_weight,
+    event_weight,
+    opening_figures,
+    opening_probe,
+)
+from training.stored import load_weights
 from video.dit import SpeechToVideoDiT
 from video.dit_config import DiTConfig
 from video.head_pose import POSE_CHANNELS
 from video.motion_codec import MotionCodec, MotionCodecConfig
-from video.prior import MotionPrior, MotionPriorConfig
+from video.prior import MotionPrior
 
 SHIFT = 3.0  # noise levels are drawn towards the noisy end, where motion is decided
-PURE_NOISE_SHARE = 0.25
+PURE_NOISE_SHARE = 0.2
+PLAN_SHARE = 0.4  # of the draws lie at the levels where the plan's steps will stand
 SINK_DISTANCE = 15
 EVALUATED_SIGMAS = (1.0, 0.95, 0.85, 0.65)  # as in configs/plans/pocket.yaml
 POCKET_DIT = DiTConfig(
@@ -48,11 +55,14 @@ POCKET_DIT = DiTConfig(
 
 
 def draw_sigma(size: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw one noise level per clip: shifted uniform, a share of it exactly 1."""
+    """Draw one noise level per clip: shifted uniform, a share of it exactly 1 or the plan's."""
     u = torch.rand(size, generator=generator).clamp_min(0.01)
     sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
-    pure = torch.rand(size, generator=generator) < PURE_NOISE_SHARE
-    return torch.where(pure, torch.ones_like(sigma), sigma)
+    levels = torch.tensor(EVALUATED_SIGMAS)
+    planned = levels[torch.randint(len(levels), (size,), generator=generator)]
+    chance = torch.rand(size, generator=generator)
+    sigma = torch.where(chance < PURE_NOISE_SHARE + PLAN_SHARE, planned, sigma)
+    return torch.where(chance < PURE_NOISE_SHARE, torch.ones_like(sigma), sigma)
 
 
 def predict_clean(
@@ -101,7 +111,7 @@ def sample(
 def motion_figures(name: str, latents_BCTGG: torch.Tensor) -> dict[str, float]:
     """Return spread and change of head pose and spread of the eyes' channels."""
     pose = latents_BCTGG[:, :POSE_CHANNELS].mean((-2, -1))
-    eyes = latents_BCTGG[:, POSE_CHANNELS:, :, EYE_ROWS]
+    eyes = latents_BCTGG[:, POSE_CHANNELS:, :, EYE_ROW]
     return {
         f"{name}_pose_std": float(pose.std()),
         f"{name}_pose_change": float(pose.diff(dim=2).std()),
@@ -123,32 +133,30 @@ def evaluate(
         truth = clips.latents(torch.arange(len(clips)))
         reference = codec.identity(clips.portraits(torch.arange(len(clips))))[:, :, None]
         noise = torch.randn(truth.shape, generator=generator)
-        for name, audio in (("own", clips.audio_NCT), ("other", clips.audio_NCT.roll(1, 0))):
-            cond = prior(audio, reference, prior.initial_past(len(clips), audio))
+        for name, shift in (("own", 0), ("other", 1)):
+            audio = clips.audio_NCT.roll(shift, 0)
+            drive = torch.cat((audio, clips.behaviour_N3T), dim=1)
+            cond = prior(drive, reference, prior.initial_past(len(clips), drive))
             made = sample(dit, EVALUATED_SIGMAS, noise, audio, reference, cond)
             for key, value in opening_figures(probe, made[:, POSE_CHANNELS:], clips).items():
                 figures[f"{name}_{key}"] = value
+            figures[f"{name}_blinks"] = blink_kept(made[:, POSE_CHANNELS:], clips)
             figures |= motion_figures(name, made)
     figures |= motion_figures("true", truth)
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Run a slice of base training and export dit.safetensors."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--latents", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path, default=None)
-    parser.add_argument("--prior", type=Path, required=True, help="folder of prior and codec")
-    parser.add_argument("--rate", type=float, default=8e-4)
-    add_run_options(parser, steps=8000, batch=12)
-    args = parser.parse_args()
     torch.manual_seed(args.seed)
-    codec, prior = MotionCodec(MotionCodecConfig()), MotionPrior(MotionPriorConfig())
-    codec.load_state_dict(load_file(args.prior / "codec.safetensors"))
-    prior.load_state_dict(load_file(args.prior / "prior.safetensors"))
+    codec, prior = MotionCodec(MotionCodecConfig()), MotionPrior(POCKET_PRIOR)
+    load_weights(codec, args.parts / "codec.safetensors")
+    load_weights(prior, args.parts / "prior.safetensors")
     codec.requires_grad_(False)
     prior.requires_grad_(False)
     dit = SpeechToVideoDiT(POCKET_DIT)
+    if args.init is not None:
+        load_weights(dit, args.init)
     trainer = Trainer(
         folder=args.run,
         modules=nn.ModuleDict({"dit": dit}),
@@ -158,29 +166,31 @@ def main() -> None:
     )
     clips = LatentClips.load(args.latents)
     weight = loss_weight(codec)
-    generator = torch.Generator().manual_seed(args.seed + trainer.step)
-    for _ in run_until(trainer, args.minutes):
+    for step in run_until(trainer, args.minutes):
+        generator = seed_step(args.seed, step)
         pick = torch.randint(len(clips), (args.batch,), generator=generator)
         audio, clean = clips.audio_NCT[pick], clips.latents(pick)
         with torch.no_grad():
             reference = codec.identity(clips.portraits(pick))[:, :, None]
-            cond = prior(audio, reference, prior.initial_past(len(pick), audio))
+            drive = clips.drives(pick)
+            cond = prior(drive, reference, prior.initial_past(len(pick), drive))
         sigma = draw_sigma(len(pick), generator)
         mix = sigma[:, None, None, None, None]
         noisy = (1 - mix) * clean + mix * torch.randn(clean.shape, generator=generator)
+        events = event_weight(clips, pick, clean.shape[-1])
         error = predict_clean(dit, noisy, sigma, audio, reference, cond) - clean
-        loss = (error.square() * weight).mean()
+        loss = (error.square() * weight * events).mean()
         pose = float(error[:, :POSE_CHANNELS].detach().square().mean())
         trainer.update(loss, {"loss": float(loss.detach()), "pose": pose})
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:
         held_out = LatentClips.load(args.held_out)
-        figures = evaluate(dit, prior, codec, held_out, opening_probe(clips))
-        with (args.run / "held_out.jsonl").open("a") as file:
-            file.write(json.dumps({"step": trainer.step} | figures) + "\n")
+        trainer.held_out(evaluate(dit, prior, codec, held_out, opening_probe(clips)))
     if args.out is not None:
         export(trainer.averaged(), "dit.", args.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "base")

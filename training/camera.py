@@ -73,7 +73,7 @@ def sample_framing(rng: np.random.Generator) -> Framing:
 
 def canonical_view(head_V3: Array, pivot_3: Array, framing: Framing) -> View:
     """Place a camera so that the head's landmarks meet the canonical framing, then jitter it."""
-    turn = _turn(framing.yaw, framing.pitch)
+    turn = turn_matrix(framing.yaw, framing.pitch)
     world = np.zeros((4, 4), np.float64)  # rows: x right, y down, unused, depth
     centre = head_V3[LANDMARKS].mean(axis=0)
     middle = turn @ (centre - pivot_3)
@@ -84,7 +84,7 @@ def canonical_view(head_V3: Array, pivot_3: Array, framing: Framing) -> View:
     eye_point = turn.T @ (np.array([middle[0], middle[1], depth])) + pivot_3
     points = head_V3[LANDMARKS] @ world[:, :3].T + world[:, 3]
     plane_P2 = points[:, :2] / points[:, 3:]
-    clip = _pixels(plane_P2, framing) @ world[[0, 1, 3]]
+    clip = canonical_pixels(plane_P2, framing) @ world[[0, 1, 3]]
     clip_44 = np.stack([*_to_clip(clip), world[3]])
     pivot = np.append(pivot_3, 1.0)
     view = View(
@@ -104,7 +104,8 @@ def eye_mouth_points(landmarks_P2: Array) -> tuple[Array, Array, Array]:
     return right, left, landmarks_P2[48:60].mean(axis=0)
 
 
-def _turn(yaw: float, pitch: float) -> Array:
+def turn_matrix(yaw: float, pitch: float) -> Array:
+    """Rotation [3, 3] of yaw, then pitch, in radians; y points up."""
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -112,7 +113,7 @@ def _turn(yaw: float, pitch: float) -> Array:
     return turn
 
 
-def _pixels(plane_P2: Array, framing: Framing) -> Array:
+def canonical_pixels(plane_P2: Array, framing: Framing) -> Array:
     """Rows (x px, y px, depth) from (x, y, depth) of the camera plane."""
     right, left, mouth = eye_mouth_points(plane_P2)
     eyes = (right + left) / 2

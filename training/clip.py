@@ -9,8 +9,9 @@ Everything is drawn at the reference's pose. The record (numpy arrays; T = 48 fr
     group_start i32 [4]; rgb u8 [16,256,256,3]; flow128 f16 [16,2,128,128];
     occl128 u8 [16,128,128];
     expression f16 [T,57]; ref_expression f16 [57]; visemes f16 [T,6]; openness f32 [T] px;
-    ref_openness f32 px; blink f16 [T]; pose f32 [T,6]; samples i16 [41920] at 16 kHz, beginning
-    0.5 s before the clip and ending 0.2 s after it.
+    ref_openness f32 px; blink f16 [T]; gaze f16 [T,2] radians (viewer's right, up) relative to
+    the head, absent from shards made before it was recorded; pose f32 [T,6]; samples i16 [41920]
+    at 16 kHz, beginning 0.5 s before the clip and ending 0.2 s after it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from training.camera import PICTURE_PX, sample_framing
-from training.facekit import Array, FaceKit
+from training.domain import Person, Renderer, Scene, Vocabulary
+from training.facekit import Array
 from training.head import Gaze
-from training.identity import sample_identity
-from training.renderer import HeadRenderer, Measure, Scene
+from training.renderer import Measure
 
 NUM_FRAMES = 48
 FPS = 25
@@ -42,7 +43,7 @@ class Script:
 
     Attributes:
         expression_TE, visemes_TV, blink_T, gaze_T2, pose_T6: the window.
-        speaking_E: a random frame of the utterance.
+        speaking_E: a frame of the utterance, mouths of all degrees equally likely.
         samples_T: i16 sound from 0.5 s before to 0.2 s after.
     """
 
@@ -55,9 +56,9 @@ class Script:
     samples_T: npt.NDArray[np.int16]
 
 
-def render_clip(renderer: HeadRenderer, script: Script, rng: np.random.Generator) -> Record:
+def render_clip(renderer: Renderer[Person], script: Script, rng: np.random.Generator) -> Record:
     """Draw a clip's record; the generator chooses person, camera and reference expression."""
-    identity = sample_identity(rng)
+    identity = renderer.sample(rng)
     reference_E, reference_gaze = reference_expression(renderer.kit, script, rng)
     scene = renderer.begin(identity, sample_framing(rng), reference_E, reference_gaze)
     try:
@@ -73,44 +74,61 @@ def render_clip(renderer: HeadRenderer, script: Script, rng: np.random.Generator
         "visemes": script.visemes_TV.astype(np.float16),
         "openness": openness_T,
         "blink": script.blink_T.astype(np.float16),
+        "gaze": script.gaze_T2.astype(np.float16),
         "pose": script.pose_T6.astype(np.float32),
         "samples": script.samples_T,
     }
 
 
 def reference_expression(
-    kit: FaceKit, script: Script, rng: np.random.Generator
+    kit: Vocabulary, script: Script, rng: np.random.Generator
 ) -> tuple[Array, Gaze]:
-    """Neutral (40 %), smiling (25 %) or speaking (35 %), eyes open, gaze nearly straight."""
+    """Neutral (25 %), smiling (35 %) or speaking (40 %), eyes open, gaze nearly straight.
+
+    Portraits that show teeth or an open mouth are common on purpose: a codec that never saw one
+    cannot close it.
+    """
     weights_E = np.zeros(len(kit.expression_names), np.float32)
     chance = rng.random()
-    if chance >= 0.65:
-        weights_E = script.speaking_E.copy()
-    elif chance >= 0.4:
-        weights_E = _smile(kit, rng)
+    if chance >= 0.60:
+        weights_E = _speaking(kit, script.speaking_E, rng)
+    elif chance >= 0.25:
+        weights_E = smile(kit, rng)
     lid = rng.uniform(0.2, 0.5) if rng.random() < 0.05 else rng.uniform(0, 0.08)
     for side in "LR":
         weights_E[kit.expression_index(f"eyeBlink_{side}")] = lid
         weights_E[kit.expression_index(f"browInnerUp_{side}")] += abs(rng.normal(0, 0.08))
         for way in ("Up", "Down", "In", "Out"):
             weights_E[kit.expression_index(f"eyeLook{way}_{side}")] = 0
-    return weights_E, (float(rng.normal(0, 0.04)), float(rng.normal(0, 0.025)))
+    return np.clip(weights_E, 0, 1), (float(rng.normal(0, 0.04)), float(rng.normal(0, 0.025)))
 
 
-def _smile(kit: FaceKit, rng: np.random.Generator) -> Array:
+def smile(kit: Vocabulary, rng: np.random.Generator) -> Array:
+    """Weights [E] of a smile: closed (25 %), with teeth (50 %), a grin with open mouth (25 %)."""
     weights_E = np.zeros(len(kit.expression_names), np.float32)
-    strength, teeth = rng.uniform(0.25, 0.9), rng.random() < 0.55
+    chance = rng.random()
+    teeth, grin = chance >= 0.25, chance >= 0.75
+    strength = rng.uniform(0.6, 1.0) if grin else rng.uniform(0.3, 0.9)
+    bare = rng.uniform(0.35, 0.75) * teeth
     for side in "LR":
         lean = rng.uniform(0.9, 1.1)
         weights_E[kit.expression_index(f"mouthSmile_{side}")] = strength * lean
         weights_E[kit.expression_index(f"cheekSquint_{side}")] = strength * 0.5
         weights_E[kit.expression_index(f"eyeSquint_{side}")] = strength * 0.35
-        if teeth:
-            weights_E[kit.expression_index(f"mouthUpperUp_{side}")] = 0.4 * strength
-            weights_E[kit.expression_index(f"mouthLowerDown_{side}")] = 0.25 * strength
+        weights_E[kit.expression_index(f"mouthUpperUp_{side}")] = bare * lean
+        weights_E[kit.expression_index(f"mouthLowerDown_{side}")] = 0.7 * bare * lean
     if teeth:
-        weights_E[kit.expression_index("jawOpen")] = rng.uniform(0.02, 0.16)
-    return weights_E
+        opening = rng.uniform(0.12, 0.42) if grin else rng.uniform(0.02, 0.14)
+        weights_E[kit.expression_index("jawOpen")] = opening
+    return np.clip(weights_E, 0, 1)
+
+
+def _speaking(kit: Vocabulary, speaking_E: Array, rng: np.random.Generator) -> Array:
+    """A frame of speech; a third of them smile as well, as people do who talk to a camera."""
+    if rng.random() >= 1 / 3:
+        return speaking_E.copy()
+    both: Array = np.maximum(speaking_E, rng.uniform(0.4, 0.9) * smile(kit, rng))
+    return both
 
 
 def choose_groups(

@@ -1,4 +1,4 @@
-"""Train the motion codec on rendered clips: `python -m training.codec --clips DIR --run DIR`.
+"""Train the motion codec on rendered clips: `viva train codec`.
 
 First the linear core is found in closed form from all displacement fields; then the portrait
 encoder, the refiner and the region painters learn together, each step on a few groups of four
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from training.loop import Trainer, add_run_options, export, run_until
+from training.errors import InputError
+from training.loop import Trainer, export, run_until, seed_step, step_generator
 from training.shards import (
     fields_of,
     iterate_shards,
@@ -29,6 +29,7 @@ from training.shards import (
     read_shard,
     shard_paths,
 )
+from training.stored import load_tensors, load_weights
 from video.motion_codec import MotionCodec, MotionCodecConfig, joint_box, warp_frames
 from video.motion_field import fit_motion_field
 from video.motion_nets import EYES_BOX, MOUTH_BOX, Box, crop, crop_scaled
@@ -240,12 +241,14 @@ def cover_loss(cover_N1HW: torch.Tensor, need_N1HW: torch.Tensor) -> torch.Tenso
     )
 
 
-def batches(folder: Path, seed: int, size: int, per_shard: int = 24) -> Iterator[Batch]:
-    """Yield batches for ever; each shard read gives `per_shard` of them."""
-    rng = np.random.default_rng(seed)
-    for shard in iterate_shards(shard_paths(folder), NAMES, rng):
-        for _ in range(per_shard):
-            yield group_batch(shard, rng, size, 2, joint_box())
+def batches(
+    folder: Path, seed: int, size: int, start: int = 0, per_shard: int = 24
+) -> Iterator[Batch]:
+    """Yield the batches of the steps from `start` on; each shard read gives `per_shard` of them."""
+    shards = iterate_shards(shard_paths(folder), NAMES, seed, start // per_shard)
+    for block, shard in enumerate(shards, start // per_shard):
+        for step in range(max(start, block * per_shard), (block + 1) * per_shard):
+            yield group_batch(shard, step_generator(seed, step), size, 2, joint_box())
 
 
 def fit_core(codec: MotionCodec, folder: Path, max_shards: int) -> float:
@@ -266,32 +269,45 @@ def fit_core(codec: MotionCodec, folder: Path, max_shards: int) -> float:
     return kept
 
 
-def core_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the linear core's part of a codec's weights, by the core's own names."""
-    prefix = "motion."
-    return {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+def begin_from(codec: MotionCodec, path: Path) -> int:
+    """Take over those trained weights of an earlier codec that still fit; return how many.
 
-
-def begin_from(codec: MotionCodec, earlier: dict[str, torch.Tensor]) -> int:
-    """Take over those trained weights of an earlier codec that still fit; return how many."""
-    own = dict(codec.named_parameters())
+    Raises:
+        InputError: the file cannot be read, or nothing in it fits.
+    """
+    earlier, own = load_tensors(path), dict(codec.named_parameters())
     fitting = [n for n in earlier if n in own and earlier[n].shape == own[n].shape]
+    if not fitting:
+        raise InputError(f"{path} holds nothing that fits this codec: name the weights of one")
     with torch.no_grad():
         for name in fitting:
             own[name].copy_(earlier[name])
     return len(fitting)
 
 
-def main() -> None:
+def begin(codec: MotionCodec, args: argparse.Namespace) -> None:
+    """Give a fresh codec its linear core, and what an earlier codec had learned if one is named.
+
+    Raises:
+        InputError: a file cannot be read, nothing in it fits, or --init is not the only one named.
+        WeightsError: a file is of another network.
+    """
+    if args.init is not None:
+        if args.core is not None or args.begin_from is not None:
+            raise InputError("--init takes over a whole codec: leave out --core and --begin-from")
+        load_weights(codec, args.init)
+        return
+    if args.begin_from is not None:
+        begin_from(codec, args.begin_from)
+    if args.core is not None:
+        load_weights(codec.motion, args.core, prefix="motion.")
+    else:
+        kept = fit_core(codec, args.clips, args.core_shards)
+        (args.run / "core.txt").write_text(f"energy kept by the linear core: {kept:.4f}\n")
+
+
+def run(args: argparse.Namespace) -> None:
     """Run a slice of codec training and export the averaged weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--core-shards", type=int, default=40)
-    parser.add_argument("--core", type=Path, default=None, help="weights whose core is kept")
-    parser.add_argument("--begin-from", type=Path, default=None, help="weights of an earlier codec")
-    add_run_options(parser, steps=6000, batch=3)
-    args = parser.parse_args()
     torch.manual_seed(args.seed)
     codec = MotionCodec(MotionCodecConfig())
     codec.identity.requires_grad_(False)
@@ -302,20 +318,15 @@ def main() -> None:
         peak_rate=args.rate,
     )
     if trainer.step == 0:
-        if args.begin_from is not None:
-            begin_from(codec, load_file(args.begin_from))
-            trainer.average.update({n: p.detach().clone() for n, p in trainer.trained()})
-        if args.core is not None:
-            codec.motion.load_state_dict(core_of(load_file(args.core)))
-        else:
-            kept = fit_core(codec, args.clips, args.core_shards)
-            (args.run / "core.txt").write_text(f"energy kept by the linear core: {kept:.4f}\n")
+        begin(codec, args)
+        trainer.begin_average()
         export(codec.state_dict(), "", args.run / "core.safetensors")
-    stream = batches(args.clips, args.seed + trainer.step, args.batch)
-    for _ in run_until(trainer, args.minutes):
+    stream = batches(args.clips, args.seed, args.batch, trainer.step)
+    for step in run_until(trainer, args.minutes):
         batch = next(stream)
-        shape = (args.batch, codec.config.local_channels, batch.field_BTFQSS.shape[1], 8, 8)
-        noise = torch.randn(shape) * 0.08
+        seed_step(args.seed, step)
+        clips, groups = batch.field_BTFQSS.shape[:2]
+        noise = torch.randn(clips, codec.config.local_channels, groups, 8, 8) * 0.08
         loss, parts = codec_loss(codec, batch, noise)
         trainer.update(loss, parts)
     if args.out is not None:
@@ -323,4 +334,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "codec")

@@ -1,11 +1,11 @@
 """A corpus of speech with exact mouths: random voices and sentences, 3 to 8 s at a time.
 
-T is 16 kHz samples or 100 Hz frames, V the six visemes. `python -m training.corpus` writes shards
+T is 16 kHz samples or 100 Hz frames, V the six visemes. `viva data speech` writes shards
 that hold utterances one after another: `samples` int16 [all samples], `visemes` float16 [6, all
 frames], `frame_ends` int64 [utterances] (a frame is 160 samples), `voices` and `texts`.
 
-Validation shares nothing with training: its voice variants are held out by a checksum of their
-names, its sentences by a checksum of the sentence (`texts.is_held_out`), whatever the seeds.
+Validation shares nothing with training: its voices are held out (`training/voices.py`), its
+sentences by a checksum of the sentence (`texts.is_held_out`), whatever the seeds.
 
 Everything drawn follows from the seed. The library's oscillators, however, run on from one
 utterance to the next, so sound is reproduced bit by bit only by a new process that draws the same
@@ -14,50 +14,32 @@ sequence.
 
 import argparse
 import logging
-import zlib
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from training.espeak import SAMPLE_RATE, Utterance, synthesize
+from training import flite
+from training.errors import InputError
+from training.espeak import SAMPLE_RATE, SpeechError, Utterance
+from training.stored import read_arrays, require_shapes
 from training.texts import Split, sentence
 from training.visemes import RATE_HZ, loudness, viseme_track
+from training.voices import draw_voice
 
 MIN_DURATION_S, MAX_DURATION_S = 3.0, 8.0
+# One utterance in four is a flite voice's: another synthesiser, not only another espeak.
+FLITE_SHARE = 0.25
 SAMPLES_PER_FRAME = SAMPLE_RATE // RATE_HZ
 
 _SPEECH_RMS = 0.08
-_HELD_OUT_ONE_IN = 8
-_LOG = logging.getLogger(__name__)
+# Float32 samples at 16 kHz, and visemes [6, T] with 160 samples for each of their frames.
+Heard = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-# espeak's voices by language of the word lists; the weight is the language's share.
-_BASES: dict[str, tuple[float, tuple[str, ...]]] = {
-    "en": (8.0, ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")),
-    "de": (2.0, ("de",)),
-    "fr": (2.0, ("fr", "fr-be", "fr-ch")),
-    "es": (2.0, ("es", "es-419")),
-    "it": (1.5, ("it",)),
-    "pt": (1.5, ("pt", "pt-br")),
-    "nl": (1.0, ("nl",)),
-    "pl": (1.0, ("pl",)),
-    "sv": (1.0, ("sv",)),
-    "cs": (0.7, ("cs",)),
-    "fi": (0.7, ("fi",)),
-    "tr": (0.7, ("tr",)),
-    "ro": (0.7, ("ro",)),
-}
-# Variants that sound like a person: robots, croaks and special effects are left out.
-_VARIANT_NAMES = """
-Alex Alicia Andrea Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Lee Mario Michael Mike
-Nguyen adam anika announcer antonio aunty belinda benjamin boris caleb david ed edward
-edward2 f1 f2 f3 f4 f5 grandma grandpa gustave iven2 iven3 iven4 john kaukovalta klatt
-klatt2 klatt3 klatt4 klatt5 klatt6 linda m1 m2 m3 m4 m5 m6 m7 m8 marcelo max michel miguel
-norbert pablo paul pedro quincy rob robert sandro shelby steph steph2 steph3 travis victor
-whisper zac
-"""
-VARIANTS = tuple(_VARIANT_NAMES.split())
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +50,7 @@ class Spoken:
         samples_T: float32 mono at 16 kHz, 160 for each frame of visemes.
         visemes_VT: float32 [6, T] at 100 Hz.
         phonemes: (onset in seconds, espeak mnemonic).
-        voice: the espeak voice that spoke.
+        voice: who spoke, as `voices.Voice` names it.
         texts: what it said, sentence by sentence.
     """
 
@@ -79,11 +61,6 @@ class Spoken:
     texts: tuple[str, ...]
 
 
-def is_held_out_variant(variant: str) -> bool:
-    """Whether a voice variant speaks in validation only: a checksum of its name decides."""
-    return zlib.crc32(variant.encode()) % _HELD_OUT_ONE_IN == 0
-
-
 def make_utterance(
     rng: np.random.Generator, split: Split = "train"
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -92,26 +69,27 @@ def make_utterance(
     return spoken.samples_T, spoken.visemes_VT
 
 
-def speak(rng: np.random.Generator, split: Split = "train") -> Spoken:
+def speak(rng: np.random.Generator, split: Split = "train", *, flite_share: float = 0.0) -> Spoken:
     """Draw one utterance of 3 to 8 s, about a fifth of it silence at the two ends.
 
+    Args:
+        rng: everything drawn.
+        split: which voices and sentences.
+        flite_share: chance that one of flite's voices speaks, 0 to 1.
+
     Raises:
-        SpeechError: libespeak-ng or its voices are not installed.
+        SpeechError: libespeak-ng, its voices or flite are needed and not installed.
     """
-    code, voice = _draw_voice(rng, split)
+    voice = draw_voice(rng, split, flite_share)
     duration_s = rng.uniform(MIN_DURATION_S, MAX_DURATION_S)
     silence_s = duration_s * rng.beta(2.0, 8.0)
-    manner = {
-        "rate_wpm": int(rng.integers(120, 231)),
-        "pitch": int(rng.integers(15, 86)),
-        "pitch_range": int(rng.integers(20, 91)),
-    }
+    say = voice.manner(rng)
     texts: list[str] = []
     pieces: list[Utterance] = []
     spoken_s = 0.0
     for _ in range(12):
-        text = sentence(rng, code, split)
-        piece = _without_tail(synthesize(text, voice, **manner))
+        text = sentence(rng, voice.code, split)
+        piece = _without_tail(say(text))
         gap_s = float(rng.uniform(0.12, 0.9)) if pieces else 0.0
         # One sentence may always be said, if it fits the longest utterance.
         room_s = (duration_s if pieces else MAX_DURATION_S) - silence_s
@@ -126,20 +104,7 @@ def speak(rng: np.random.Generator, split: Split = "train") -> Spoken:
             break
     lead_s = silence_s * rng.random()
     samples_T, phonemes = _join([_silence(lead_s), *pieces, _silence(silence_s - lead_s)])
-    return _finish(samples_T, phonemes, voice, tuple(texts))
-
-
-def _draw_voice(rng: np.random.Generator, split: Split) -> tuple[str, str]:
-    codes = list(_BASES)
-    weights = np.array([weight for weight, _ in _BASES.values()])
-    code = codes[int(rng.choice(len(codes), p=weights / weights.sum()))]
-    bases = _BASES[code][1]
-    base = bases[int(rng.integers(len(bases)))]
-    variants = [v for v in VARIANTS if is_held_out_variant(v) == (split == "validation")]
-    # In training, one voice in ten is the language's own.
-    if split == "train" and rng.random() < 0.1:
-        return code, base
-    return code, f"{base}+{variants[int(rng.integers(len(variants)))]}"
+    return finish(samples_T, phonemes, voice.name, tuple(texts))
 
 
 def _without_tail(utterance: Utterance) -> Utterance:
@@ -167,7 +132,7 @@ def _join(pieces: list[Utterance]) -> tuple[np.ndarray, list[tuple[float, str]]]
     return np.concatenate([piece.samples_T for piece in pieces]), phonemes
 
 
-def _finish(
+def finish(
     samples_T: np.ndarray, phonemes: list[tuple[float, str]], voice: str, texts: tuple[str, ...]
 ) -> Spoken:
     """Bring the voice to the common level, the length to whole frames of at least 3 s."""
@@ -187,52 +152,104 @@ def _finish(
 def write_shard(path: Path, utterances: list[Spoken]) -> None:
     """Write utterances as one .npz: int16 samples, float16 visemes, where each ends, who, what."""
     samples_T = np.concatenate([spoken.samples_T for spoken in utterances])
-    np.savez(
-        path,
-        samples=np.round(samples_T * 32767.0).astype(np.int16),
-        visemes=np.concatenate([s.visemes_VT for s in utterances], axis=1).astype(np.float16),
-        frame_ends=np.cumsum([s.visemes_VT.shape[1] for s in utterances], dtype=np.int64),
-        voices=np.array([spoken.voice for spoken in utterances]),
-        texts=np.array([" | ".join(spoken.texts) for spoken in utterances]),
-    )
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            samples=np.round(samples_T * 32767.0).astype(np.int16),
+            visemes=np.concatenate([s.visemes_VT for s in utterances], axis=1).astype(np.float16),
+            frame_ends=np.cumsum([s.visemes_VT.shape[1] for s in utterances], dtype=np.int64),
+            voices=np.array([spoken.voice for spoken in utterances]),
+            texts=np.array([" | ".join(spoken.texts) for spoken in utterances]),
+        )
+    partial.replace(path)
 
 
-def read_shard(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read a shard: (float32 samples at 16 kHz, float32 visemes [6, T]) of each utterance."""
-    with np.load(path) as shard:
-        samples_T = shard["samples"].astype(np.float32) / 32767.0
-        visemes_VT = shard["visemes"].astype(np.float32)
-        ends = [int(end) for end in shard["frame_ends"]]
+def read_shard(path: Path) -> list[Heard]:
+    """Read a shard: (float32 samples at 16 kHz, float32 visemes [6, T]) of each utterance.
+
+    Raises:
+        InputError: the file is damaged, or its arrays do not belong together.
+    """
+    arrays = read_arrays(path, ("samples", "visemes", "frame_ends"))
+    samples_T = arrays["samples"].astype(np.float32) / 32767.0
+    visemes_VT = arrays["visemes"].astype(np.float32)
+    ends = [int(end) for end in arrays["frame_ends"]]
+    shapes = {name: array.shape for name, array in arrays.items()}
+    frames = ends[-1] if ends else 0
+    wanted = {"samples": (frames * SAMPLES_PER_FRAME,), "visemes": (6, frames)}
+    require_shapes(shapes, wanted | {"frame_ends": (None,)}, path)
+    if any(end <= start for start, end in zip([0, *ends[:-1]], ends, strict=True)):
+        raise InputError(f"{path}: frame_ends do not ascend: make it again")
     return [
         (samples_T[start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME], visemes_VT[:, start:end])
         for start, end in zip([0, *ends[:-1]], ends, strict=True)
     ]
 
 
+def read_corpus(folder: Path) -> list[Heard]:
+    """Return all utterances of the shards in a folder and its subfolders.
+
+    Raises:
+        InputError: there are none, or a shard is damaged.
+    """
+    paths = sorted(folder.rglob("*.npz"))
+    if not paths:
+        raise InputError(f"{folder} holds no shards of speech: make some with viva data speech")
+    return [utterance for path in paths for utterance in read_shard(path)]
+
+
 def build(
-    out: Path, *, count: int, seed: int, split: Split = "train", per_shard: int = 250
+    out: Path,
+    *,
+    count: int,
+    seed: int,
+    split: Split = "train",
+    per_shard: int = 250,
+    flite_share: float = 0.0,
+    minutes: float = math.inf,
 ) -> None:
-    """Make `count` utterances into shards `NNNN.npz` under the folder `out`."""
+    """Make `count` utterances into shards `NNNN.npz` under the folder `out`, but for those there.
+
+    Raises:
+        SpeechError: a synthesiser that the share needs is not installed.
+    """
+    if flite_share > 0.0 and not flite.is_available():
+        raise SpeechError(
+            "flite: not found; install the Debian package flite, or do without: --flite-share 0"
+        )
     out.mkdir(parents=True, exist_ok=True)
+    deadline_s = time.monotonic() + minutes * 60.0
     for shard, first in enumerate(range(0, count, per_shard)):
         indices = range(first, min(first + per_shard, count))
-        utterances = [speak(np.random.default_rng((seed, index)), split) for index in indices]
-        write_shard(out / f"{shard:04d}.npz", utterances)
+        path = out / f"{shard:04d}.npz"
+        if path.exists() and len(read_shard(path)) == len(indices):
+            continue
+        if time.monotonic() >= deadline_s:
+            return
+        utterances = [
+            speak(np.random.default_rng((seed, index)), split, flite_share=flite_share)
+            for index in indices
+        ]
+        write_shard(path, utterances)
         _LOG.info("%s: %d of %d utterances", out, indices.stop, count)
 
 
-def main() -> None:
-    """Command line of `python -m training.corpus`."""
-    parser = argparse.ArgumentParser(description="Make speech with exact mouths.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
-    parser.add_argument("--count", type=int, default=3000, help="number of utterances")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", choices=get_args(Split), default="train")
-    parser.add_argument("--per-shard", type=int, default=250)
-    args = parser.parse_args()
+def run(options: argparse.Namespace) -> None:
+    """Make the corpus that the options describe."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    build(args.out, count=args.count, seed=args.seed, split=args.split, per_shard=args.per_shard)
+    build(
+        options.out,
+        count=options.count,
+        seed=options.seed,
+        split=options.split,
+        per_shard=options.per_shard,
+        flite_share=options.flite_share,
+        minutes=options.minutes,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("data", "speech")

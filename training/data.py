@@ -1,4 +1,4 @@
-"""Make and look at training clips: `python -m training.data make|show|portraits`.
+"""Make and look at training clips: `viva data make|show|portraits`.
 
 A shard `clips_NNNNN.npz` stacks 16 records of `training.clip` along a leading clip axis,
 uncompressed. Every clip follows from (seed, clip index) alone (its sound up to the
@@ -13,9 +13,11 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from training.clip import (
     FPS,
@@ -27,25 +29,38 @@ from training.clip import (
     Script,
     render_clip,
 )
-from training.corpus import make_utterance
-from training.facekit import Array
+from training.corpus import Heard, make_utterance, read_corpus
+from training.domain import Person, Renderer
+from training.drawn_renderer import DrawnRenderer
+from training.errors import InputError
+from training.facekit import Array, FaceKitError
 from training.performance import perform
 from training.portraits import draw_portraits
 from training.renderer import HeadRenderer
+from training.shards import read_shard, shard_paths
 from training.texts import Split
 
 CLIPS_PER_SHARD = 16
+DROWSY_SHARE = 0.15
+SOUGHT_BLINK_SHARE = 0.5
 
 
-def write_script(rng: np.random.Generator, split: Split, names: Sequence[str]) -> Script:
-    """Speak a fresh utterance, perform it, and cut a random window of 48 frames."""
-    samples_T, visemes_VT = make_utterance(rng, split)
+def write_script(
+    rng: np.random.Generator,
+    split: Split,
+    names: Sequence[str],
+    spoken: Sequence[Heard] = (),
+) -> Script:
+    """Speak a fresh utterance or choose a spoken one, perform it, and cut 48 frames."""
+    samples_T, visemes_VT = (
+        spoken[int(rng.integers(len(spoken)))] if spoken else make_utterance(rng, split)
+    )
     short = NUM_FRAMES * 4 - visemes_VT.shape[1]
     if short > 0:
         visemes_VT = np.pad(visemes_VT, ((0, 0), (0, short + 8)))
-    performance = perform(visemes_VT, rng, fps=FPS, names=names)
-    total = len(performance.expression_TE)
-    start = int(rng.integers(0, max(total - NUM_FRAMES, 0) + 1))
+    drowsy = rng.random() < DROWSY_SHARE
+    performance = perform(visemes_VT, rng, fps=FPS, names=names, drowsy=drowsy)
+    start = choose_window(performance.blink_T, rng)
     window = slice(start, start + NUM_FRAMES)
     return Script(
         expression_TE=performance.expression_TE[window],
@@ -53,9 +68,33 @@ def write_script(rng: np.random.Generator, split: Split, names: Sequence[str]) -
         blink_T=performance.blink_T[window],
         gaze_T2=performance.gaze_T2[window],
         pose_T6=performance.pose_T6[window],
-        speaking_E=performance.expression_TE[int(rng.integers(total))],
+        speaking_E=speaking_frame(performance.expression_TE, names, rng),
         samples_T=cut_sound(samples_T, start),
     )
+
+
+def choose_window(blink_T: Array, rng: np.random.Generator) -> int:
+    """First frame of a window; half of all windows are chosen around a full blink.
+
+    Of the others about two in five hold one by chance, so that about 70 % of all do.
+    """
+    last = max(len(blink_T) - NUM_FRAMES, 0)
+    start = int(rng.integers(0, last + 1))
+    shut = np.flatnonzero(np.asarray(blink_T) >= 1)
+    if rng.random() >= SOUGHT_BLINK_SHARE or not len(shut):
+        return start
+    middle = int(shut[rng.integers(len(shut))])
+    low, high = max(middle - NUM_FRAMES + 6, 0), min(middle - 5, last)
+    return int(rng.integers(low, high + 1)) if low <= high else start
+
+
+def speaking_frame(expression_TE: Array, names: Sequence[str], rng: np.random.Generator) -> Array:
+    """The frame whose jaw is nearest to one drawn between shut and the widest of all."""
+    jaw_T = expression_TE[:, names.index("jawOpen")]
+    wanted = rng.uniform(0, float(jaw_T.max()))
+    near = np.argsort(np.abs(jaw_T - wanted), kind="stable")[:3]
+    frame: Array = expression_TE[int(near[rng.integers(len(near))])]
+    return frame
 
 
 def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
@@ -71,27 +110,50 @@ def cut_sound(samples_T: Array, start_frame: int) -> np.ndarray:
     return sound
 
 
-def make_clip(renderer: HeadRenderer, seed: int, index: int, split: Split = "train") -> Record:
-    """The clip of a seed and index; its voice comes from the split."""
+def make_clip(
+    renderer: Renderer[Person],
+    seed: int,
+    index: int,
+    split: Split = "train",
+    spoken: Sequence[Heard] = (),
+) -> Record:
+    """The clip of a seed and index; its voice comes from the split, or from what was spoken."""
     names = renderer.kit.expression_names
-    script = write_script(np.random.default_rng((seed, index, 0)), split, names)
+    script = write_script(np.random.default_rng((seed, index, 0)), split, names, spoken)
     return render_clip(renderer, script, np.random.default_rng((seed, index, 1)))
 
 
+def open_domain(domain: str, facekit: Path | None) -> Renderer[Any]:
+    """The renderer of a domain: `heads` need the face kit, `drawn` characters nothing.
+
+    Raises:
+        FaceKitError: heads without a kit.
+        RendererError: OpenGL cannot start.
+    """
+    if domain == "drawn":
+        return DrawnRenderer()
+    if facekit is None:
+        raise FaceKitError("heads need the face kit; pass --facekit DIR or --domain drawn")
+    return HeadRenderer(facekit)
+
+
 def make(options: argparse.Namespace) -> None:
-    """Write the missing shards."""
+    """Write the missing shards, one after another until the minutes are over."""
     options.out.mkdir(parents=True, exist_ok=True)
-    renderer = HeadRenderer(options.facekit)
+    deadline_s = time.monotonic() + options.minutes * 60.0
+    spoken = read_corpus(options.corpus) if options.corpus is not None else []
+    renderer = open_domain(options.domain, options.facekit)
     shards = range(options.first // CLIPS_PER_SHARD, -(-options.clips // CLIPS_PER_SHARD))
     for shard in shards:
         path = options.out / f"clips_{shard:05d}.npz"
         if path.exists():
             continue
+        if time.monotonic() >= deadline_s:
+            return
         began = time.process_time()
         indices = range(shard * CLIPS_PER_SHARD, min((shard + 1) * CLIPS_PER_SHARD, options.clips))
-        write_shard(
-            path, [make_clip(renderer, options.seed, index, options.split) for index in indices]
-        )
+        clips = [make_clip(renderer, options.seed, i, options.split, spoken) for i in indices]
+        write_shard(path, clips)
         each = (time.process_time() - began) / len(indices)
         print(f"{path.name}: {len(indices)} clips, {each:.2f} CPU s each", flush=True)  # noqa: T201 - progress
 
@@ -107,19 +169,20 @@ def write_shard(path: Path, records: list[Record]) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Write a contact sheet: reference, group frames, size of flow, hidden share."""
-    paths = sorted(options.folder.glob("clips_*.npz"))
-    if not paths:
-        raise SystemExit(f"{options.folder}: no clips_*.npz; make some first")
+    paths = shard_paths(options.folder)
     rows: list[np.ndarray] = []
     for path in reversed(paths):
-        with np.load(path, allow_pickle=False) as shard:
-            wanted = {name: shard[name] for name in ("ref_rgb", "rgb", "flow128", "occl128")}
+        wanted = read_shard(path, ("ref_rgb", "rgb", "flow128", "occl128"))
         for clip in range(len(wanted["ref_rgb"])):
             rows.append(_sheet_row({name: values[clip] for name, values in wanted.items()}))
         if len(rows) >= options.rows:
             break
     sheet = np.concatenate(rows[: options.rows])
-    cv2.imwrite(str(options.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Image.fromarray(sheet).save(options.out)
+    except ValueError as error:
+        raise InputError(f"{options.out} is no kind of picture: name a .png") from error
 
 
 def _sheet_row(record: Record) -> np.ndarray:
@@ -137,30 +200,12 @@ def _large(field: np.ndarray) -> np.ndarray:
     return cv2.resize(field, (256, 256), interpolation=cv2.INTER_NEAREST)
 
 
-def main() -> None:
-    """Run a command."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m training.data")
-    commands = parser.add_subparsers(required=True)
-    maker = commands.add_parser("make", help="write shards of clips")
-    maker.add_argument("--out", type=Path, required=True)
-    maker.add_argument("--clips", type=int, required=True, help="clips in all")
-    maker.add_argument("--seed", type=int, default=1)
-    maker.add_argument("--facekit", type=Path, required=True)
-    maker.add_argument("--first", type=int, default=0, help="first clip index to make")
-    maker.add_argument("--split", choices=("train", "validation"), default="train", help="voices")
-    maker.set_defaults(run=make)
-    shower = commands.add_parser("show", help="draw a contact sheet")
-    shower.add_argument("folder", type=Path)
-    shower.add_argument("--out", type=Path, required=True)
-    shower.add_argument("--rows", type=int, default=12)
-    shower.set_defaults(run=show)
-    painter = commands.add_parser("portraits", help="draw the demo's portraits")
-    painter.add_argument("--facekit", type=Path, required=True)
-    painter.add_argument("--out", type=Path, default=Path("configs/models/pocket/portraits"))
-    painter.set_defaults(run=lambda options: draw_portraits(options.facekit, options.out))
-    options = parser.parse_args()
-    options.run(options)
+def portraits(options: argparse.Namespace) -> None:
+    """Draw the shipped portraits."""
+    draw_portraits(options.facekit, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("data")

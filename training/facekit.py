@@ -185,9 +185,14 @@ def load_facekit(folder: Path) -> FaceKit:
     """Read `ict_face_model_light.npz` and `makehuman_hair.npz`.
 
     Raises:
-        FaceKitError: a file is missing.
+        FaceKitError: a file is missing, or the folder is a clone that was not imported.
     """
     head_path, hair_path = folder / "ict_face_model_light.npz", folder / "makehuman_hair.npz"
+    if not head_path.is_file() and _is_clone(folder):
+        raise FaceKitError(
+            f"{folder} holds OBJ files: make the kit with python -m training.facekit_import "
+            f"--ict {folder} --hair MAKEHUMAN_ASSETS --out KIT, then pass KIT"
+        )
     for path in (head_path, hair_path):
         if not path.is_file():
             raise FaceKitError(f"face kit file {path} is missing; pass the folder that holds it")
@@ -200,6 +205,11 @@ def load_facekit(folder: Path) -> FaceKit:
             expression_names=tuple(str(name) for name in head["expression_names"]),
             hair=_load_hair(hair_path),
         )
+
+
+def _is_clone(folder: Path) -> bool:
+    name = "generic_neutral_mesh.obj"
+    return (folder / name).is_file() or (folder / "FaceXModel" / name).is_file()
 
 
 def _rows(deltas: npt.NDArray[np.float16]) -> Array:

@@ -1,6 +1,6 @@
-"""One person's geometry: head, clothes, eyeballs that look, and hair, under any expression.
+"""One person's geometry: head, clothes and eyeballs that look under any expression, and hair.
 
-Shapes: N drawn vertices (head first, then hair), E expressions. Lengths in centimetres.
+Shapes: N vertices, E expressions. Lengths in centimetres.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from training.camera import NECK_PIVOT
-from training.facekit import LANDMARKS, REGIONS, Array, FaceKit, Ints, vertex_normals
-from training.hair import HairFit, fit_hair
+from training.facekit import LANDMARKS, REGIONS, Array, FaceKit, Ints
 from training.identity import Identity
 from training.paint import Paint, smoothstep
+from training.strands import Strands, grow_hair
 
-HAIR_MATERIAL = 8
 Gaze = tuple[float, float]
 
 
@@ -24,8 +23,10 @@ class Head:
         """Shape, dress and comb the head of an identity."""
         self._kit, self._paint, self._identity = kit, paint, identity
         plain = kit.shape(identity.weights_K)
-        self.hair = None if identity.hair_style is None else _fitted(kit, identity.hair_style)
-        self.hair_H3 = self._place_hair(plain)
+        self.hair: Strands | None = None
+        if identity.hair_style is not None:
+            scalp_V = paint.skin_V4[:, 3]
+            self.hair = grow_hair(kit, scalp_V, plain, identity.hair_style, identity.hair_seed)
         self.neutral_V3 = dress(kit, plain, identity)
         waist = np.abs(kit.vertices_V3[:11248, 1] - NECK_PIVOT[1]) < 1.5
         self.pivot_3 = NECK_PIVOT + (plain - kit.vertices_V3)[:11248][waist].mean(axis=0)
@@ -38,13 +39,12 @@ class Head:
             shift = self.neutral_V3[part].mean(axis=0) - self._kit.vertices_V3[part].mean(axis=0)
             own = centre + shift
             vertices[part] = (vertices[part] - own) @ _look(gaze).T + own
-        return np.concatenate([vertices, self.hair_H3])
+        posed: Array = vertices
+        return posed
 
     def normals(self, vertices_N3: Array) -> Array:
         """Unit normals [N, 3] of posed vertices."""
-        size = len(self.neutral_V3)
-        head = self._kit.normals(vertices_N3[:size])
-        return head if self.hair is None else np.concatenate([head, self._hair_normals])
+        return self._kit.normals(vertices_N3)
 
     def landmarks(self, vertices_N3: Array) -> Array:
         """The 68 points [68, 3] of posed vertices."""
@@ -68,41 +68,23 @@ class Head:
         head = np.concatenate(
             [paint.rest_V3, skin, paint.lines_V4, kinds[:, None], paint.head_V[:, None]], axis=1
         )
-        if self.hair is None:
-            return head.astype(np.float32)
-        return np.concatenate([head, self._hair_attributes(self.hair)]).astype(np.float32)
+        return head.astype(np.float32)
 
     def triangles(self) -> dict[str, Ints]:
-        """Vertex indices of every draw call; `closed` is all of the head that is not hair."""
+        """Vertex indices of every draw call; `closed` is all of the head but lashes."""
         kinds, faces = self._kit.triangle_materials, self._kit.triangles_F3
+        skin = faces[kinds == 1]
+        rest_V3 = self._kit.vertices_V3
+        bare = (rest_V3[:, 1] >= collar_limit(rest_V3, self._identity) - 0.05)[skin]
         groups = {
-            "skin": faces[kinds == 1],
+            "skin": skin[bare.any(axis=1)],
+            "cloth": skin[~bare.all(axis=1)],
             "interior": faces[np.isin(kinds, (3, 4, 5, 7))],
             "eyes": faces[kinds == 6],
             "lashes": faces[kinds == 9],
         }
-        groups["closed"] = np.concatenate([groups[name] for name in ("skin", "interior", "eyes")])
-        if self.hair is not None:
-            groups["hair"] = self.hair.triangles_F3 + len(self.neutral_V3)
+        groups["closed"] = np.concatenate([skin, groups["interior"], groups["eyes"]])
         return groups
-
-    def _place_hair(self, plain_V3: Array) -> Array:
-        if self.hair is None:
-            return np.zeros((0, 3), np.float32)
-        moved = self.hair.follow_HV @ (plain_V3 - self._kit.vertices_V3)
-        placed: Array = (self.hair.vertices_H3 + moved).astype(np.float32)
-        faces, operator = self.hair.triangles_F3, self.hair.normal_operator
-        self._hair_normals = vertex_normals(placed, faces, operator)
-        return placed
-
-    def _hair_attributes(self, hair: HairFit) -> Array:
-        points = hair.vertices_H3
-        lowest = points[:, 1].min()
-        tips = smoothstep(lowest + 4, lowest, points[:, 1]) * (lowest < -2)
-        skin = np.stack([hair.uv_H2[:, 0], hair.uv_H2[:, 1], tips, np.ones_like(tips)], axis=1)
-        lines = np.tile(np.array([9, 2, 9, 1], np.float32), (len(points), 1))
-        kind = np.tile(np.array([HAIR_MATERIAL, 1], np.float32), (len(points), 1))
-        return np.concatenate([points, skin, lines, kind], axis=1)
 
 
 def dress(kit: FaceKit, plain_V3: Array, identity: Identity) -> Array:
@@ -143,10 +125,3 @@ def _look(gaze: Gaze) -> Array:
     about_x = np.array([[1, 0, 0], [0, cu, su], [0, -su, cu]], np.float32)
     look: Array = (about_y @ about_x).astype(np.float32)
     return look
-
-
-def _fitted(kit: FaceKit, style: str) -> HairFit:
-    if style not in kit.fitted_hair:
-        kit.fitted_hair[style] = fit_hair(kit, style)
-    fitted: HairFit = kit.fitted_hair[style]
-    return fitted

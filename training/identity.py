@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.facekit import HAIR_STYLES, Array
+from training.facekit import Array
 
 NUM_IDENTITY_WEIGHTS = 100
 
@@ -95,14 +95,16 @@ class Identity:
     teeth: Array
     hair: Array
     hair_style: str | None
+    hair_seed: int
+    grey: float
     buzz: float
-    fringe_cm: float
-    fringe_slope: float
     lashes: float
     cloth: Array
     collar_cm: float
     neckline: float
     stripes: float
+    freckles: float
+    relief: float
     roughness: float
     specular: float
     lights: tuple[Light, Light, Light]
@@ -118,7 +120,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     masculine = rng.random() < 0.5
     hair, style = _hair(rng, depth, masculine)
     lip_strength = rng.uniform(0.12, 0.45) if masculine else rng.uniform(0.25, 0.8)
-    ambient = rng.uniform(0.16, 0.42) * (1 + 0.4 * depth)  # cameras expose for the face
+    ambient = rng.uniform(0.15, 0.36) * (1 + 0.4 * depth)  # cameras expose for the face
     tint = 1 + rng.normal(0, 0.05, 3)
     weights = np.clip(rng.normal(0, 0.8, NUM_IDENTITY_WEIGHTS), -2, 2)
     return Identity(
@@ -135,14 +137,16 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         teeth=_unit(np.array([0.86, 0.82, 0.74]) + rng.normal(0, 0.025) + rng.normal(0, 0.01, 3)),
         hair=hair,
         hair_style=style,
+        hair_seed=int(rng.integers(2**31)),
+        grey=rng.uniform(0.2, 0.9) if rng.random() < 0.2 else 0.0,
         buzz=rng.uniform(0.3, 1.0) if style is None else 0.9,
-        fringe_cm=rng.uniform(7.8, 11.6),
-        fringe_slope=rng.normal(0, 0.16),
         lashes=rng.uniform(0.15, 0.45) if masculine else rng.uniform(0.3, 0.75),
         cloth=_unit(CLOTH_COLOURS[rng.integers(len(CLOTH_COLOURS))] + rng.normal(0, 0.04, 3)),
         collar_cm=rng.uniform(-12.6, -10.6),
         neckline=rng.choice([0.0, 0.0, 0.35, 0.9]),
         stripes=rng.choice([0.0, 0.0, 0.0, rng.uniform(0.1, 0.4)]),
+        freckles=rng.uniform(0.2, 1.0) if rng.random() < 0.3 else rng.uniform(0, 0.15),
+        relief=rng.uniform(0.5, 1.3),
         roughness=rng.uniform(0.38, 0.6),
         specular=rng.uniform(0.25, 0.8),
         lights=_lights(rng, exposure=1.05 + 0.4 * depth),
@@ -182,12 +186,15 @@ def _hair(rng: np.random.Generator, depth: float, masculine: bool) -> tuple[Arra
     if dark_only and index in (4, 5, 6):
         index = 1
     colour = _unit(HAIR_COLOURS[index] * rng.uniform(0.85, 1.15))
-    short = ("short01", "short02", "short03", "short04")
     if masculine:
-        chance = rng.random()
-        style = None if chance < 0.3 else short[rng.integers(4)]
-        return colour, "afro01" if depth > 0.6 and 0.3 < chance < 0.45 else style
-    styles = [name for name in HAIR_STYLES if name != "afro01" or depth > 0.4]
+        if rng.random() < 0.2:
+            return colour, None
+        styles = [*("crop", "crop", "side_part", "quiff"), "afro" if depth > 0.55 else "curls"]
+    else:
+        styles = [
+            *("bob", "long", "long", "pulled_back", "curls"),
+            "afro" if depth > 0.45 else "bob",
+        ]
     return colour, styles[rng.integers(len(styles))]
 
 
@@ -214,11 +221,11 @@ def _lights(rng: np.random.Generator, exposure: float) -> tuple[Light, Light, Li
     white = np.array([1 + warmth, 1.0, 1 - warmth])
     key = Light(
         _direction(side * rng.uniform(0.15, 0.9), rng.uniform(0.15, 0.8)),
-        _linear(white * exposure * rng.uniform(0.55, 0.95)),
+        _linear(white * exposure * rng.uniform(0.65, 1.05)),
     )
     fill = Light(
         _direction(-side * rng.uniform(0.4, 1.2), rng.uniform(-0.1, 0.4)),
-        _linear((2 - white) * exposure * rng.uniform(0.12, 0.4)),
+        _linear((2 - white) * exposure * rng.uniform(0.08, 0.32)),
     )
     rim = Light(
         _direction(-side * rng.uniform(2.2, 2.9), rng.uniform(0.1, 0.6)),

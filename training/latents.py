@@ -1,10 +1,10 @@
 """Turn rendered clips into what the prior and the network learn from, once, in memory.
 
 The codec's linear core and the speech encoder are frozen by then: a clip becomes 12 latents, 48
-frames of speech features and the portrait at 128x128. `python -m training.latents` writes them.
+frames of speech features and the portrait at 128x128. `viva train latents` writes them.
 
 Shape legend: N = clips, K = facial channels, L = latent frames, G = grid side, C = audio channels,
-T = video frames, 6 = head pose.
+T = video frames, 6 = head pose. Behaviour has three channels: lids closed, glance right, up.
 """
 
 import argparse
@@ -14,21 +14,35 @@ from typing import Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from audio.features import log_mel
 from audio.mel_encoder import MelEncoderConfig, MelEncoderNet
-from training.shards import Arrays, mirror_fields, motion_fields, read_shard, shard_paths
+from training.errors import InputError
+from training.shards import mirror_fields, motion_fields, read_shard, shard_paths
+from training.stored import Arrays, load_tensors, load_weights, require_shapes
 from video.head_pose import pose_to_latents
 from video.motion_codec import MotionCodec, MotionCodecConfig
 
 NAMES = (
-    "ref_rgb", "flow64", "occl64", "samples", "pose", "blink", "openness", "ref_openness",
-    "visemes",
+    "ref_rgb", "flow64", "occl64", "samples", "pose", "blink", "gaze", "openness",
+    "ref_openness", "visemes",
 )  # fmt: skip
 LEAD_FRAMES = 50  # mel frames of sound stored before a clip begins
+GLANCE_UNIT_RAD = 0.1  # as `pipeline.behaviour` gives glances to the prior
 SETTLE_FRAMES = 25.0  # a session starts at the portrait's pose and leaves it over about a second
+
+SHAPES = {
+    "local_NKLGG": (None, None, 12, 8, 8),
+    "pose_NT6": (None, 48, 6),
+    "audio_NCT": (None, None, 48),
+    "image_N3HW": (None, 3, 128, 128),
+    "behaviour_N3T": (None, 3, 48),
+    "openness_NT": (None, 48),
+    "ref_openness_N": (None,),
+    "visemes_NVT": (None, 6, 48),
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +53,7 @@ class LatentClips:
     pose_NT6: torch.Tensor
     audio_NCT: torch.Tensor
     image_N3HW: torch.Tensor
-    blink_NT: torch.Tensor
+    behaviour_N3T: torch.Tensor
     openness_NT: torch.Tensor
     ref_openness_N: torch.Tensor
     visemes_NVT: torch.Tensor
@@ -54,18 +68,34 @@ class LatentClips:
         pose = pose_to_latents(self.pose_NT6[index], grid)
         return torch.cat((pose, self.local_NKLGG[index].float()), dim=1)
 
+    def drives(self, index: torch.Tensor) -> torch.Tensor:
+        """Return what drives the prior, speech features then behaviour, [B, C + 3, T]."""
+        return torch.cat((self.audio_NCT[index], self.behaviour_N3T[index]), dim=1)
+
     def portraits(self, index: torch.Tensor) -> torch.Tensor:
         """Return portraits [B, 3, 128, 128] in [-1, 1] of the chosen clips."""
         return self.image_N3HW[index].float() / 127.5 - 1.0
 
     def save(self, path: Path) -> None:
         """Write all tensors to one safetensors file."""
-        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.part")
+        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, partial)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**load_file(path))
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is damaged or holds something else.
+        """
+        tensors = load_tensors(path)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        require_shapes(shapes, SHAPES, path)
+        if len({shape[0] for shape in shapes.values()}) > 1 or set(shapes) != set(SHAPES):
+            raise InputError(f"{path} is not what viva train latents writes: make it again")
+        return cls(**tensors)
 
 
 def settle(pose_NT6: torch.Tensor) -> torch.Tensor:
@@ -82,22 +112,36 @@ def speech_features(net: MelEncoderNet, samples_NT: torch.Tensor, num_frames: in
     return joined[:, :, LEAD_FRAMES : LEAD_FRAMES + 4 * num_frames : 4]
 
 
+def behaviour_tracks(
+    blink_NT: torch.Tensor, gaze_NT2: torch.Tensor, pose_NT6: torch.Tensor
+) -> torch.Tensor:
+    """Return lids and glances [N, 3, T]: the gaze without what makes up for the head's own turn."""
+    made_up = 0.8 * pose_NT6[..., :2] * pose_NT6.new_tensor([-1.0, 1.0])
+    glance_NT2 = (gaze_NT2 - made_up) / GLANCE_UNIT_RAD
+    return torch.cat((blink_NT[:, None], glance_NT2.transpose(1, 2)), dim=1)
+
+
 def convert(shard: Arrays, codec: MotionCodec, speech: MelEncoderNet) -> LatentClips:
     """Convert one shard; every clip is followed by its mirrored twin."""
     field = motion_fields(shard)
     image = F.avg_pool2d(torch.from_numpy(shard["ref_rgb"]).permute(0, 3, 1, 2).float(), 2)
     sound = torch.from_numpy(shard["samples"].astype(np.float32) / 32768.0)
-    pose = settle(torch.from_numpy(shard["pose"].astype(np.float32)))
+    blink, gaze, performed = (
+        torch.from_numpy(shard[name].astype(np.float32)) for name in ("blink", "gaze", "pose")
+    )
+    behaviour = behaviour_tracks(blink, gaze, performed)
+    mirrored_behaviour = behaviour * behaviour.new_tensor([1.0, -1.0, 1.0])[:, None]
+    pose = settle(performed)
     mirrored_pose = pose * pose.new_tensor([-1.0, 1.0, -1.0, -1.0, 1.0, 1.0])
     audio = speech_features(speech, sound, pose.shape[1])
     twins = {
         "local_NKLGG": (codec.motion.encode(field), codec.motion.encode(mirror_fields(field))),
         "image_N3HW": (image, image.flip(-1)),
         "pose_NT6": (pose, mirrored_pose),
+        "behaviour_N3T": (behaviour, mirrored_behaviour),
     }
     same = {
         "audio_NCT": audio,
-        "blink_NT": torch.from_numpy(shard["blink"].astype(np.float32)),
         "openness_NT": torch.from_numpy(shard["openness"].astype(np.float32)),
         "ref_openness_N": torch.from_numpy(shard["ref_openness"].astype(np.float32)).reshape(-1),
         "visemes_NVT": torch.from_numpy(shard["visemes"].astype(np.float32)).transpose(1, 2),
@@ -116,21 +160,17 @@ def join(parts: list[LatentClips]) -> LatentClips:
     )
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Convert a folder of shards."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--codec", type=Path, required=True, help="codec.safetensors")
-    parser.add_argument("--speech", type=Path, required=True, help="speech.safetensors")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
     codec, speech = MotionCodec(MotionCodecConfig()), MelEncoderNet(MelEncoderConfig())
-    codec.load_state_dict(load_file(args.codec))
-    speech.load_state_dict(load_file(args.speech))
+    load_weights(codec, args.codec)
+    load_weights(speech, args.speech)
     with torch.inference_mode():
         parts = [convert(read_shard(p, NAMES), codec, speech) for p in shard_paths(args.clips)]
     join(parts).save(args.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "latents")

@@ -111,6 +111,22 @@ def blinks(num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
     return closed_T
 
 
+def droops(num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+    """Lids that sink and rise slowly, mostly half way, one in four until they meet: [T]."""
+    time_s = np.arange(num_frames) / fps
+    closed_T = np.zeros(num_frames)
+    onset_s = float(rng.uniform(0.0, 0.8))
+    while onset_s < num_frames / fps:
+        closing_s, held_s, opening_s = rng.uniform((0.25, 0.1, 0.25), (0.8, 0.9, 0.8))
+        depth = 1.0 if rng.random() < 0.25 else rng.uniform(0.25, 0.8)
+        down_T = (time_s - onset_s) / closing_s
+        up_T = (onset_s + closing_s + held_s + opening_s - time_s) / opening_s
+        lid_T = np.clip(np.minimum(down_T, up_T), 0.0, 1.0)
+        closed_T = np.maximum(closed_T, depth * lid_T * lid_T * (3.0 - 2.0 * lid_T))
+        onset_s += closing_s + held_s + opening_s + float(rng.uniform(0.2, 1.5))
+    return closed_T
+
+
 def glances(
     num_frames: int, fps: float, pose_T6: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:

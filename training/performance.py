@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.motion import blinks, bumps, drift, glances, nods, stresses, sway
+from training.motion import blinks, bumps, drift, droops, glances, nods, stresses, sway
 from training.smoothing import gaussian
 from training.visemes import OPEN, PRESS, RATE_HZ, ROUND, TONGUE, TUCK, WIDE
 
@@ -92,6 +92,8 @@ def perform(
     rng: np.random.Generator,
     fps: float = 25,
     names: Sequence[str] = EXPRESSIONS,
+    *,
+    drowsy: bool = False,
 ) -> Performance:
     """Perform 100 Hz visemes at `fps`; video frame j shows the instant j / fps.
 
@@ -100,6 +102,7 @@ def perform(
         rng: chooses temper, blinks, glances and head motion.
         fps: frames a second.
         names: expressions wanted, and their order.
+        drowsy: let the lids also sink slowly, mostly half way.
 
     Raises:
         ValueError: a name is no expression of the face kit.
@@ -115,6 +118,8 @@ def perform(
     pose_T6[:, 1] += temper.liveliness * nods(num_frames, fps, stresses_s, rng)
     gaze_T2 = glances(num_frames, fps, pose_T6, rng)
     blink_T = blinks(num_frames, fps, rng)
+    if drowsy:
+        blink_T = np.maximum(blink_T, droops(num_frames, fps, rng))
     weights = mouth(visemes_TV, temper, fps)
     weights |= _brows(num_frames, fps, stresses_s, temper, rng)
     weights |= _lids(blink_T, gaze_T2, temper)

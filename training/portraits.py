@@ -1,42 +1,111 @@
-"""The demo's portraits: four made-up people; the names are file names and stand for nobody."""
+"""The cast: made-up people who come with the model; the names are file names and stand for nobody.
+
+`draw_portraits` writes `NAME.png` (512 x 512), `thumbnails/NAME.jpg` (128 x 128) and `cast.json`,
+a list of objects with name, title, domain and licence in the order of the table.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from training.camera import Framing
 from training.identity import sample_identity
 from training.renderer import HeadRenderer
 
-PORTRAIT_PX = 512
+PORTRAIT_PX, THUMBNAIL_PX = 512, 128
 DRAWN_PX = 1536
-SEEDS: dict[str, int] = {"ada": 323, "bruno": 346, "chioma": 302, "dev": 313}
+LICENCES = {
+    "heads": "CC0-1.0 (drawn by this project's own renderer; face shapes: ICT-FaceKit, "
+    "MIT licence; see NOTICE)",
+    "drawn": "CC0-1.0 (drawn by this project's own programs)",
+}
+Picture = npt.NDArray[np.uint8]
 
 
-def draw_portraits(facekit_dir: Path, folder: Path) -> None:
-    """Write the four PNG files, 512 x 512, canonical framing, looking at the camera."""
-    folder.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class CastMember:
+    """One portrait: file name, caption, domain (`heads` or `drawn`), seed and smile (0..1)."""
+
+    name: str
+    title: str
+    domain: str
+    seed: int
+    smile: float = 0.4
+
+
+CAST: tuple[CastMember, ...] = (
+    CastMember("ada", "Ada, long fair hair", "heads", 441),
+    CastMember("bruno", "Bruno, cropped dark hair", "heads", 407),
+    CastMember("chioma", "Chioma, black bob with a fringe", "heads", 430),
+    CastMember("dev", "Dev, greying side parting", "heads", 422),
+    CastMember("greta", "Greta, silver bob", "heads", 416),
+    CastMember("hana", "Hana, long black hair with a fringe", "heads", 414, smile=0.3),
+    CastMember("kofi", "Kofi, short cropped hair", "heads", 419, smile=0.3),
+)
+
+
+def draw_portraits(facekit_dir: Path, folder: Path, cast: Iterable[CastMember] = CAST) -> None:
+    """Write the cast's pictures, thumbnails and list; members of other domains are only listed.
+
+    Raises:
+        FaceKitError: the folder lacks the kit.
+    """
+    (folder / "thumbnails").mkdir(parents=True, exist_ok=True)
     renderer = HeadRenderer(facekit_dir, size=PORTRAIT_PX)
-    for name, seed in SEEDS.items():
-        picture = draw_portrait(renderer, seed)
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(folder / f"{name}.png"), bgr, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    members = list(cast)
+    for member in members:
+        if member.domain == "heads":
+            write_portrait(folder, member, draw_head(renderer, member))
+    write_list(folder, members)
 
 
-def draw_portrait(renderer: HeadRenderer, seed: int) -> np.ndarray:
-    """One person with the trace of a smile, [size, size, 3] u8."""
+def write_portrait(folder: Path, member: CastMember, picture: Picture) -> None:
+    """Write a member's PNG and thumbnail."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(folder / f"{member.name}.png"), bgr, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    small = cv2.resize(bgr, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+    thumbnail = folder / "thumbnails" / f"{member.name}.jpg"
+    cv2.imwrite(str(thumbnail), small, [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+
+def write_list(folder: Path, cast: Iterable[CastMember]) -> None:
+    """Write `cast.json`."""
+    entries = [
+        {
+            "name": member.name,
+            "title": member.title,
+            "domain": member.domain,
+            "licence": LICENCES[member.domain],
+        }
+        for member in cast
+    ]
+    (folder / "cast.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def draw_head(renderer: HeadRenderer, member: CastMember) -> Picture:
+    """One 3-D person looking at the camera, canonical framing, [size, size, 3] u8."""
+    return draw_portrait(renderer, member.seed, member.smile)
+
+
+def draw_portrait(
+    renderer: HeadRenderer, seed: int, smile: float = 0.4, samples: int = DRAWN_PX
+) -> Picture:
+    """The person of a seed with the trace of a smile; shapes a little nearer to the mean."""
     identity = sample_identity(np.random.default_rng(seed))
     identity = replace(identity, weights_K=identity.weights_K * 0.8)
     weights_E = np.zeros(len(renderer.kit.expression_names), np.float32)
     for side in "LR":
-        weights_E[renderer.kit.expression_index(f"mouthSmile_{side}")] = 0.3
-        weights_E[renderer.kit.expression_index(f"eyeSquint_{side}")] = 0.08
+        weights_E[renderer.kit.expression_index(f"mouthSmile_{side}")] = smile
+        weights_E[renderer.kit.expression_index(f"eyeSquint_{side}")] = 0.5 * smile
     scene = renderer.begin(identity, Framing(distance_cm=95), weights_E)
     try:
-        return scene.picture(weights_E, samples=DRAWN_PX)
+        return scene.picture(weights_E, samples=samples)
     finally:
         scene.close()

@@ -20,15 +20,18 @@ import numpy.typing as npt
 from training import shaders
 from training.backdrop import draw_backdrop, noise_picture
 from training.camera import PICTURE_PX, Framing, View, canonical_view
+from training.detail import draw_details
 from training.facekit import Array, load_facekit
+from training.hair_layer import HairLayer
 from training.head import Gaze, Head
-from training.identity import Identity
+from training.identity import Identity, sample_identity
+from training.occlusion import Occlusion, measure_ambient, vertex_shade
 from training.paint import paint_head
 
 Picture = npt.NDArray[np.uint8]
 STRAIGHT: Gaze = (0.0, 0.0)
-LAYOUT = "3f 4f 4f 4f 2f"
-NAMES = ("in_rest", "in_skin", "in_lines", "in_reference", "in_kind")
+LAYOUT = "3f 4f 4f 4f 2f 2f"
+NAMES = ("in_rest", "in_skin", "in_lines", "in_reference", "in_kind", "in_shade")
 REFERENCE_PX = 512
 DRAWN_PX = 384
 DEPTH_BIAS_CM = 0.15
@@ -61,7 +64,7 @@ class HeadRenderer:
         self.size = size
         self.kit = load_facekit(facekit_dir)
         self.paint = paint_head(self.kit)
-        self.context = _open_context()
+        self.context = open_context()
         self.programs = {name: self._program(name) for name in _FRAGMENTS}
         self.plates = {
             name: self.context.program(shaders.PLATE_VERTEX, fragment)
@@ -71,7 +74,15 @@ class HeadRenderer:
         self.corners = self.context.buffer(corners.tobytes())
         self.noise = self.context.texture((256, 256), 4, noise_picture().tobytes())
         self.noise.build_mipmaps()
+        self.hair = HairLayer(self.context, self.corners)
+        self.occlusion = Occlusion(self.context)
+        self.paint = measure_ambient(self.occlusion, self.kit, self.paint)
+        self.details = [_mipmapped(self.context, layer) for layer in draw_details(self.kit)]
         self._targets: dict[tuple[int, str], Any] = {}
+
+    def sample(self, rng: np.random.Generator) -> Identity:
+        """Make up a person."""
+        return sample_identity(rng)
 
     def begin(
         self, identity: Identity, framing: Framing, expression_E: Array, gaze: Gaze = STRAIGHT
@@ -94,16 +105,24 @@ class HeadRenderer:
 
 _FRAGMENTS = {
     "skin": shaders.SKIN,
+    "cloth": shaders.CLOTH,
     "interior": shaders.INTERIOR,
     "eyes": shaders.EYES,
-    "hair": shaders.HAIR,
     "lashes": shaders.LASHES,
     "measure": shaders.MEASURE,
     "flow": shaders.FLOW,
 }
 
 
-def _open_context() -> Any:
+def _mipmapped(context: Any, picture: Picture) -> Any:
+    texture = context.texture(picture.shape[1::-1], 4, picture.tobytes())
+    texture.build_mipmaps()
+    texture.repeat_x = texture.repeat_y = False
+    return texture
+
+
+def open_context() -> Any:
+    """Start OpenGL without a window; raises RendererError."""
     import moderngl
 
     try:
@@ -151,12 +170,16 @@ class Scene:
         vertices = self.head.pose(expression_E, gaze)
         self._load(vertices, self.head.normals(vertices))
         self._set_openness(expression_E)
+        self._comb(samples)
         target = self._r.target(samples, "f1")
         self._clear(target)
         self._background.use(1)
+        self._r.details[0].use(6)
+        self._r.details[1].use(7)
         self._draw_plate("picture")
-        self._draw("skin", "interior", "eyes", hair="hair")
+        self._draw("skin", "cloth", "interior", "eyes")
         self._draw_lashes()
+        self._lay_hair("picture")
         side = target.size[0]
         full = np.frombuffer(target.read(components=3, alignment=1), np.uint8)
         full = full.reshape(side, side, 3)
@@ -169,12 +192,14 @@ class Scene:
         target = self._r.target(samples, "f4") if samples != REFERENCE_PX else None
         if target is None:
             raise ValueError(f"flow at {REFERENCE_PX} samples would overwrite the reference")
+        self._comb(samples)
         program = self._r.programs["flow"]
         program["sample_px"].value = PICTURE_PX / samples
         self._clear(target)
         self._reference_map.use(2)
         self._draw_plate("flow")
-        self._draw("flow closed", hair="flow hair")
+        self._draw("flow closed")
+        self._lay_hair("flow")
         values = np.frombuffer(target.read(components=4, dtype="f4"), np.float32)
         return values.reshape(samples, samples, 4)
 
@@ -198,7 +223,10 @@ class Scene:
         context = self._r.context
         static = self.head.attributes()
         clip = self.reference_N3 @ self.view.clip_44[:, :3].T + self.view.clip_44[:, 3]
-        table = np.concatenate([static[:, :11], clip, static[:, 11:]], axis=1).astype(np.float32)
+        key_3 = self.identity.lights[0].direction @ self.view.turn_33
+        shade = vertex_shade(self._r.occlusion, self.head, self.reference_N3, key_3)
+        parts = [static[:, :11], clip, static[:, 11:], shade]
+        table = np.concatenate(parts, axis=1).astype(np.float32)
         fixed = context.buffer(table.tobytes())
         zeros = np.zeros(self.reference_N3.shape, np.float32).tobytes()
         self._positions, self._normals = context.buffer(zeros), context.buffer(zeros)
@@ -208,7 +236,7 @@ class Scene:
             self._indices.append(index)
             for use in () if name == "closed" else (name,):
                 self._arrays[use] = self._vertex_array(use, fixed, index)
-            for use in ("measure", "flow") if name in ("closed", "hair") else ():
+            for use in ("measure", "flow") if name == "closed" else ():
                 self._arrays[f"{use} {name}"] = self._vertex_array(use, fixed, index)
         return [fixed, self._positions, self._normals]
 
@@ -229,7 +257,9 @@ class Scene:
 
     def _set_uniforms(self) -> None:
         values = _uniforms(self.identity, self.view)
-        for program in (*self._r.programs.values(), *self._r.plates.values()):
+        hair = self._r.hair
+        programs = (self._r.programs, self._r.plates, hair.plates, {"": hair.strands})
+        for program in (one for group in programs for one in group.values()):
             for name, value in values.items():
                 if name in program:
                     uniform = program[name]
@@ -262,16 +292,23 @@ class Scene:
         plate.release()
         context.enable(context.DEPTH_TEST)
 
-    def _draw(self, *names: str, hair: str) -> None:
-        """Closed surfaces without their backs, which saves a tenth; hair from both sides."""
+    def _draw(self, *names: str) -> None:
+        """Closed surfaces without their backs, which saves a tenth."""
         context = self._r.context
         context.front_face, context.cull_face = "cw", "back"  # y points down
         context.enable(context.CULL_FACE)
         for name in names:
             self._arrays[name].render()
         context.disable(context.CULL_FACE)
-        if hair in self._arrays:
-            self._arrays[hair].render()
+
+    def _comb(self, samples: int) -> None:
+        """Have the hair layer ready before another target is bound."""
+        if self.head.hair is not None:
+            self._r.hair.draw(self.head.hair, self.view.eye_point_3, samples)
+
+    def _lay_hair(self, name: str) -> None:
+        if self.head.hair is not None:
+            self._r.hair.lay(name)
 
     def _draw_lashes(self) -> None:
         context = self._r.context
@@ -282,9 +319,11 @@ class Scene:
 
     def _measure(self) -> Measure:
         self._load(self.reference_N3, None)
+        self._comb(REFERENCE_PX)
         target = self._r.target(REFERENCE_PX, "f4")
         self._clear(target)
-        self._draw("measure closed", hair="measure hair")
+        self._draw("measure closed")
+        self._lay_hair("measure")
         values = np.frombuffer(target.read(components=4, dtype="f4"), np.float32)
         values = values.reshape(REFERENCE_PX, REFERENCE_PX, 4)
         return Measure(depth=values[..., 0], headness=values[..., 2], solid=values[..., 3])
@@ -302,6 +341,8 @@ def _uniforms(identity: Identity, view: View) -> dict[str, Any]:
         "noise_map": 0,
         "picture": 1,
         "reference_map": 2,
+        "relief_map": 6,
+        "colour_map": 7,
         "picture_px": float(PICTURE_PX),
         "bias_cm": DEPTH_BIAS_CM,
         "light_direction": np.stack([light.direction for light in lights]),
@@ -318,8 +359,9 @@ def _uniforms(identity: Identity, view: View) -> dict[str, Any]:
         "strengths": (identity.flush, identity.stubble, identity.eye_shadow, identity.buzz),
         "brow_shape": (identity.brow_thickness_cm, identity.brow_strength, 0.0),
         "cloth": (identity.collar_cm, identity.neckline, identity.stripes, 0.0),
+        "marks": (identity.freckles, identity.relief, 0.0, 0.0),
         "finish": (identity.roughness, identity.specular),
-        "fringe_cm": (identity.fringe_cm, identity.fringe_slope),
+        "grey": identity.grey,
         "lashes": identity.lashes,
         "pupil": 0.15,
     }

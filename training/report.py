@@ -1,4 +1,4 @@
-"""Measure the codec on held-out clips and draw what it does: `python -m training.report`.
+"""Measure the codec on held-out clips and draw what it does: `viva train measure`.
 
 Figures: PSNR of the picture and of the mouth, error where the portrait shows nothing (mouth
 interior, closed lids) against that of copying the portrait, sharpness of the mouth, and the
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from training.codec import NAMES, Batch, group_batch
 from training.shards import read_shard, shard_paths
+from training.stored import load_weights
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.motion_nets import EYES_BOX, MOUTH_BOX, crop
 from video.warp import resize
@@ -73,16 +73,10 @@ def sheet(made: torch.Tensor, batch: Batch, path: Path) -> None:
     Image.fromarray(((joined + 1) * 127.5).round().to(torch.uint8).numpy()).save(path)
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Print figures as JSON and write the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--codec", type=Path, required=True, help="codec.safetensors")
-    parser.add_argument("--sheet", type=Path, default=None)
-    parser.add_argument("--batches", type=int, default=12)
-    args = parser.parse_args()
     codec = MotionCodec(MotionCodecConfig()).eval()
-    codec.load_state_dict(load_file(args.codec))
+    load_weights(codec, args.codec)
     rng = np.random.default_rng(0)
     totals: dict[str, list[float]] = {}
     paths = shard_paths(args.clips)
@@ -99,4 +93,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "measure")

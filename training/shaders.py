@@ -5,43 +5,33 @@ Clip space has y downward, so that row 0 of a read-back is the top row of the pi
 
 from __future__ import annotations
 
+from training.skin_shader import CLOTH_BODY, SKIN_BODY
+
 VERTEX = """
 #version 330
 in vec3 in_position; in vec3 in_normal; in vec3 in_rest; in vec4 in_skin; in vec4 in_lines;
-in vec4 in_reference; in vec2 in_kind;
+in vec4 in_reference; in vec2 in_kind; in vec2 in_shade;
 uniform mat4 clip; uniform mat3 turn; uniform vec3 eye_point;
 out vec3 normal; out vec3 rest; out vec4 skin; out vec4 lines; out vec4 reference;
-out vec2 wrap; out vec3 to_eye; out float headness; flat out int material;
+out vec2 wrap; out vec3 to_eye; out vec2 shade; out float headness; flat out int material;
 void main() {
     gl_Position = clip * vec4(in_position, 1.0);
     normal = turn * in_normal;
     to_eye = turn * (eye_point - in_position);
     rest = in_rest; skin = in_skin; lines = in_lines; reference = in_reference;
     wrap = vec2(atan(in_rest.x, in_rest.z - 1.0) * 8.0, in_rest.y);
-    headness = in_kind.y; material = int(in_kind.x + 0.5);
+    shade = in_shade; headness = in_kind.y; material = int(in_kind.x + 0.5);
 }
 """
 
 _INPUTS = """
 #version 330
 in vec3 normal; in vec3 rest; in vec4 skin; in vec4 lines; in vec4 reference;
-in vec2 wrap; in vec3 to_eye; in float headness; flat in int material;
+in vec2 wrap; in vec3 to_eye; in vec2 shade; in float headness; flat in int material;
 uniform sampler2D noise_map;
 """
 
-# A blunt fringe would hide the eyes: strands end raggedly above the brows.
-_HAIR_CUT = """
-uniform vec2 fringe_cm;
-bool hair_cut() {
-    float strand = texture(noise_map, vec2(rest.x * 0.11, 0.37)).a - 0.5;
-    float line = fringe_cm.x + fringe_cm.y * rest.x + 2.2 * strand - 0.030 * rest.x * rest.x;
-    bool over_face = rest.z > 6.2 && abs(rest.x) < 6.9 && rest.y < line && rest.y > -9.0;
-    float thin = texture(noise_map, vec2(skin.x * 2.3, 0.11)).a;
-    return over_face || (thin < 0.33 && skin.z > thin * 2.0);
-}
-"""
-
-_LIGHT = """
+LIGHT = """
 uniform vec3 light_direction[3]; uniform vec3 light_colour[3];
 uniform vec3 ambient_up; uniform vec3 ambient_down;
 vec3 ambient(vec3 n) { return mix(ambient_down, ambient_up, 0.5 + 0.5 * n.y); }
@@ -50,6 +40,26 @@ vec3 diffuse(vec3 n, vec3 soft) {
     for (int i = 0; i < 3; i++) {
         vec3 lit = (vec3(dot(n, light_direction[i])) + soft) / (1.0 + soft);
         sum += light_colour[i] * max(lit, 0.0) * max(lit, 0.0) * (1.0 - 0.3 * lit);
+    }
+    return sum;
+}
+vec3 shadowed(vec3 n, vec3 bumped, vec3 soft, vec3 key) {
+    vec3 sum = vec3(0.0), spread = vec3(0.7, 0.35, 0.2), over = 1.0 / (1.0 + soft);
+    for (int i = 0; i < 3; i++) {
+        float smooth_dot = dot(n, light_direction[i]), fine_dot = dot(bumped, light_direction[i]);
+        vec3 lit = max((fine_dot + spread * (smooth_dot - fine_dot) + soft) * over, 0.0);
+        sum += light_colour[i] * lit * lit * (1.0 - 0.3 * lit) * (i == 0 ? key : vec3(1.0));
+    }
+    return sum;
+}
+vec3 two_glints(vec3 n, vec3 v, float power, float broad) {
+    vec3 sum = vec3(0.0);
+    float sharp_gain = (power + 8.0) / 25.0, broad_gain = broad * (0.25 * power + 8.0) / 25.0;
+    for (int i = 0; i < 2; i++) {
+        float facing = max(dot(n, light_direction[i]), 0.0);
+        float wide = pow(max(dot(n, normalize(light_direction[i] + v)), 0.0), 0.25 * power);
+        float narrow = wide * wide; narrow *= narrow;
+        sum += light_colour[i] * (narrow * sharp_gain + wide * broad_gain) * facing;
     }
     return sum;
 }
@@ -68,62 +78,13 @@ vec4 shown(vec3 linear) {
 }
 """
 
-SKIN = (
-    _INPUTS
-    + _LIGHT
-    + """
-uniform vec3 skin_colour; uniform vec3 lip_colour; uniform vec3 brow_colour;
-uniform vec3 hair_colour; uniform vec3 cloth_colour; uniform vec4 strengths;
-uniform vec3 brow_shape; uniform vec4 cloth;
-uniform vec2 finish;
-out vec4 colour;
-void main() {
-    vec3 n = normalize(normal), v = normalize(to_eye);
-    vec4 wide = texture(noise_map, wrap * 0.021), fine = texture(noise_map, wrap * 0.17);
-    float limit = cloth.x + 0.25 * max(0.0, 3.0 - rest.z)
-        - cloth.y * max(0.0, 4.5 - abs(rest.x)) * smoothstep(0.0, 3.0, rest.z);
-    float open = lines.w;
-    if (rest.y < limit) {
-        float weave = 0.92 + 0.16 * fine.b;
-        float rib = smoothstep(0.75, 0.6, limit - rest.y) * 0.13;
-        float stripe = cloth.z * step(0.5, fract(rest.y * 0.55));
-        vec3 base = cloth_colour * weave * (1.0 - rib) * (1.0 - stripe);
-        colour = shown(base * (diffuse(n, vec3(0.12)) + ambient(n)) * (0.6 + 0.4 * open));
-        return;
-    }
-    vec3 base = skin_colour * (1.0 + 0.13 * (wide.r - 0.5) + 0.05 * (fine.b - 0.5));
-    base *= mix(vec3(1.0), vec3(1.06, 0.80, 0.78), strengths.x * skin.x * (0.7 + 0.6 * wide.g));
-    base *= mix(vec3(1.0), vec3(0.74, 0.66, 0.68), strengths.z * skin.z);
-    float beard = skin.y * strengths.y * (0.55 + 0.7 * (fine.b - 0.3));
-    base = mix(base, mix(hair_colour, base, 0.35) * vec3(0.78, 0.80, 0.84), clamp(beard, 0.0, 0.9));
-    float ragged = (texture(noise_map, wrap * vec2(0.31, 0.08)).a - 0.5) * 0.8;
-    float cap = smoothstep(0.25, 0.75, skin.w + ragged * 0.35) * strengths.w;
-    base = mix(base, hair_colour * (0.75 + 0.5 * fine.b), cap);
-    float lip = smoothstep(0.10, -0.20, lines.x);
-    float crease = 0.88 + 0.2 * texture(noise_map, vec2(rest.x * 0.28, rest.y * 0.02)).a;
-    base = mix(base, lip_colour * crease, lip * 0.85);
-    float taper = smoothstep(-0.07, 0.16, lines.y) * smoothstep(1.10, 0.72, lines.y);
-    float half_width = brow_shape.x * (0.45 + 0.75 * taper);
-    vec2 along = vec2(lines.y * 0.9 - lines.z * 0.42, lines.z * 0.12 + lines.y * 0.09);
-    float hairs = texture(noise_map, along).a;
-    float stripe = smoothstep(half_width, half_width * 0.25, abs(lines.z) + 0.16 * (hairs - 0.5));
-    base = mix(base, brow_colour, stripe * taper * brow_shape.y * (0.45 + 0.75 * hairs));
-    vec3 soft = vec3(0.42, 0.24, 0.18) * (1.0 - 0.5 * cap);
-    float shade = clamp(open, 0.0, 1.1);
-    vec3 bleed = pow(vec3(shade), vec3(0.8, 1.1, 1.2));
-    vec3 lit = base * (diffuse(n, soft) + ambient(n)) * bleed;
-    float power = 2.0 / pow(finish.x * (1.0 - 0.30 * lip), 4.0);
-    float rim = pow(1.0 - max(dot(n, v), 0.0), 4.0);
-    float gloss = finish.y * (0.030 + 0.10 * rim) * (0.55 + 0.9 * wide.g) * shade * (1.0 + lip);
-    lit += gloss * (1.0 - 0.8 * cap) * (glint(n, v, power) + 0.35 * ambient(n));
-    colour = shown(lit);
-}
-"""
-)
+SKIN = _INPUTS + LIGHT + SKIN_BODY
+
+CLOTH = _INPUTS + LIGHT + CLOTH_BODY
 
 INTERIOR = (
     _INPUTS
-    + _LIGHT
+    + LIGHT
     + """
 uniform vec3 teeth_colour; uniform vec3 lip_colour; uniform float mouth_open;
 out vec4 colour;
@@ -132,11 +93,17 @@ void main() {
     if (dot(n, v) < 0.0) n = -n;
     float front = smoothstep(3.0, 10.6, rest.z);
     float entering = front * front * (0.42 + 0.58 * mouth_open);
-    vec3 base = vec3(0.30, 0.085, 0.075) * (0.4 + 0.6 * lip_colour.r);
+    vec3 base = vec3(0.26, 0.065, 0.058) * (0.4 + 0.6 * lip_colour.r);
     float gloss = 0.05;
-    if (material == 4) { base = vec3(0.56, 0.17, 0.15); gloss = 0.20; }
-    if (material == 5) { base = teeth_colour; gloss = 0.5; }
-    if (material == 7) { base = vec3(0.32, 0.14, 0.11); entering = 0.8; }
+    if (material == 4) { base = vec3(0.50, 0.15, 0.135); gloss = 0.22; }
+    if (material == 5) {
+        float side = smoothstep(0.9, 2.5, abs(rest.x));
+        base = teeth_colour * mix(vec3(1.0), vec3(0.50, 0.40, 0.31), side);
+        base *= 0.93 + 0.14 * texture(noise_map, rest.xy * 0.11).g;
+        base *= 0.55 + 0.45 * smoothstep(0.05, 0.55, dot(n, v));
+        gloss = 0.55 * (1.0 - side);
+    }
+    if (material == 7) { base = vec3(0.40, 0.17, 0.14); entering = 0.85; gloss = 0.5; }
     if (material <= 3) { base = mix(base, lip_colour * 0.9, smoothstep(9.2, 11.0, rest.z)); }
     vec3 lit = base * (0.62 * diffuse(n, vec3(0.35)) + ambient(n)) * entering;
     lit += gloss * entering * glint(n, v, 60.0) * 0.14;
@@ -147,7 +114,7 @@ void main() {
 
 EYES = (
     _INPUTS
-    + _LIGHT
+    + LIGHT
     + """
 uniform vec3 iris_colour; uniform float pupil;
 out vec4 colour;
@@ -157,42 +124,23 @@ void main() {
     float r = p.z > 0.0 ? length(p.xy) : 1.0;
     float angle = atan(p.y, p.x);
     float rays = texture(noise_map, vec2(angle * 0.55, r * 0.25)).a;
-    vec3 rosy = mix(vec3(1.0), vec3(1.0, 0.80, 0.76), smoothstep(0.5, 0.85, r));
-    vec3 white = vec3(0.66, 0.63, 0.61) * rosy;
-    vec3 iris = iris_colour * (0.65 + 0.8 * rays) * mix(1.35, 0.8, smoothstep(0.12, 0.36, r));
-    iris = mix(iris, iris_colour * 0.25, smoothstep(0.31, 0.385, r));
-    vec3 base = mix(iris, white, smoothstep(0.375, 0.425, r));
-    base = mix(vec3(0.008), base, smoothstep(pupil - 0.02, pupil + 0.02, r));
-    float lid = 1.0 - 0.45 * smoothstep(0.05, 0.42, skin.y)
-        - 0.25 * smoothstep(0.5, 0.95, abs(skin.x));
-    vec3 lit = base * (0.9 * diffuse(n, vec3(0.3)) + ambient(n)) * lid;
-    lit += (glint(n, v, 220.0) * 0.055 + 0.02 * ambient(n)) * lid;
-    colour = shown(lit);
-}
-"""
-)
-
-HAIR = (
-    _INPUTS
-    + _LIGHT
-    + _HAIR_CUT
-    + """
-uniform vec3 hair_colour;
-out vec4 colour;
-void main() {
-    if (hair_cut()) discard;
-    vec3 n = normalize(normal), v = normalize(to_eye);
-    if (dot(n, v) < 0.0) n = -n;
-    float strand = texture(noise_map, vec2(wrap.x * 0.16, wrap.y * 0.012)).a;
-    float lock = texture(noise_map, vec2(wrap.x * 0.035, wrap.y * 0.006)).a;
-    vec3 t = normalize(vec3(0.15 * (lock - 0.5), 1.0, 0.0) - n * n.y + 1e-3);
-    vec3 base = hair_colour * (0.45 + 0.7 * strand) * (0.75 + 0.5 * lock);
-    vec3 lit = base * (diffuse(n, vec3(0.25)) + ambient(n));
-    for (int i = 0; i < 3; i++) {
-        float c = dot(t, normalize(light_direction[i] + v)) + 0.22 * (strand - 0.5);
-        float sheen = pow(max(1.0 - c * c, 0.0), 28.0) * max(dot(n, light_direction[i]) + 0.1, 0.0);
-        lit += light_colour[i] * sheen * (0.03 + 0.30 * hair_colour);
-    }
+    float veins = texture(noise_map, vec2(angle * 0.30 + p.y * 0.4, r * 0.10)).a;
+    float red = smoothstep(0.42, 0.95, r) * (0.4 + 0.9 * veins);
+    vec3 rosy = mix(vec3(1.0), vec3(1.0, 0.72, 0.66), red);
+    vec3 white = vec3(0.62, 0.595, 0.575) * rosy;
+    vec3 iris = iris_colour * (0.55 + 0.95 * rays) * mix(1.5, 0.85, smoothstep(0.14, 0.34, r));
+    iris = mix(iris, iris_colour * 0.18, smoothstep(0.30, 0.395, r));
+    vec3 base = mix(iris, white, smoothstep(0.375, 0.43, r));
+    base = mix(vec3(0.006), base, smoothstep(pupil - 0.02, pupil + 0.02, r));
+    float lid = 1.0 - 0.62 * smoothstep(0.02, 0.42, skin.y);
+    lid -= 0.18 * smoothstep(-0.25, -0.5, skin.y);
+    lid *= 1.0 - 0.42 * smoothstep(0.40, 0.92, abs(skin.x));
+    vec3 lit = base * (0.9 * diffuse(n, vec3(0.3)) * mix(0.6, 1.0, shade.x) + ambient(n)) * lid;
+    vec3 cornea = normalize(n + vec3(p.xy, 0.0) * 0.35 * smoothstep(0.45, 0.1, r));
+    vec3 h = normalize(light_direction[0] + v);
+    float catchlight = smoothstep(0.984, 0.993, dot(cornea, h)) * smoothstep(0.62, 0.45, r);
+    lit += light_colour[0] * catchlight * 0.75;
+    lit += (glint(n, v, 220.0) * 0.05 + 0.02 * ambient(n)) * lid;
     colour = shown(lit);
 }
 """
@@ -205,19 +153,21 @@ uniform float lashes; uniform vec3 brow_colour;
 out vec4 colour;
 void main() {
     float lower = smoothstep(3.55, 3.25, rest.y);
-    colour = vec4(pow(brow_colour * 0.3, vec3(1.0 / 2.2)), lashes * mix(1.0, 0.3, lower));
+    float lean = (lower > 0.5 ? -0.25 : 0.30) * sign(abs(rest.x) - 3.2);
+    float fan = abs(rest.x) + lean * (rest.y - 3.5);
+    float strokes = smoothstep(0.38, 0.62, texture(noise_map, vec2(fan * 0.30, 0.71)).a);
+    float alpha = lashes * mix(1.15, 0.16, lower) * mix(0.30 + 0.85 * strokes, 0.7, lower);
+    colour = vec4(pow(brow_colour * 0.25, vec3(1.0 / 2.2)), clamp(alpha, 0.0, 0.95));
 }
 """
 )
 
 MEASURE = (
     _INPUTS
-    + _HAIR_CUT
     + """
 uniform float near_depth;
 out vec4 colour;
 void main() {
-    if (material == 8 && hair_cut()) discard;
     colour = vec4(1.0 / gl_FragCoord.w, float(material), headness, 1.0);
 }
 """
@@ -227,13 +177,11 @@ void main() {
 # for teeth, tongue and eyes, its material.
 FLOW = (
     _INPUTS
-    + _HAIR_CUT
     + """
 uniform sampler2D reference_map; uniform float picture_px; uniform float sample_px;
 uniform float bias_cm;
 out vec4 colour;
 void main() {
-    if (material == 8 && hair_cut()) discard;
     vec2 there = (reference.xy / reference.w * 0.5 + 0.5) * picture_px;
     vec2 here = gl_FragCoord.xy * sample_px;
     ivec2 size = textureSize(reference_map, 0);

@@ -1,43 +1,31 @@
-"""Train the speech encoder on exact visemes: `python -m training.speech --corpus DIR --run DIR`.
+"""Train the speech encoder on exact visemes: `viva train speech`.
 
-Utterances come with their viseme tracks from the synthesiser's phoneme times; each is changed as
+Heards come with their viseme tracks from the synthesiser's phoneme times; each is changed as
 recordings differ (noise, room, equaliser, voice) before the network hears it.
 
 Shape legend: B = utterances in the batch, M = mel bands, V = visemes, T = frames at 100 Hz.
 """
 
 import argparse
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from audio.features import log_mel
 from audio.mel_encoder import VISEME_NAMES, MelEncoderConfig, MelEncoderNet
 from training.augment import augment
-from training.corpus import read_shard
-from training.loop import Trainer, add_run_options, export, run_until
+from training.corpus import Heard, read_corpus
+from training.loop import Trainer, export, run_until, step_generator
+from training.stored import load_weights
 
 SAMPLES = 48000  # three seconds at 16 kHz
 FRAMES = 300
 AUGMENTED_SHARE = 0.6
 VISEME_WEIGHT = (1.0, 1.0, 1.0, 1.5, 2.0, 0.7)
 
-Utterance = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-
-def read_corpus(folder: Path) -> list[Utterance]:
-    """Return all utterances of a folder of shards; an empty one raises ValueError."""
-    paths = sorted(folder.glob("*.npz"))
-    if not paths:
-        raise ValueError(f"{folder}: no shards; make some with python -m training.corpus")
-    return [utterance for path in paths for utterance in read_shard(path)]
-
-
-def excerpt(utterance: Utterance, rng: np.random.Generator, changed: bool) -> Utterance:
+def excerpt(utterance: Heard, rng: np.random.Generator, changed: bool) -> Heard:
     """Return three seconds of sound [48000] and visemes [6, 300] from a random place."""
     samples_T, visemes_VT = utterance
     lead = int(rng.integers(0, 60)) if changed else 0
@@ -52,7 +40,7 @@ def excerpt(utterance: Utterance, rng: np.random.Generator, changed: bool) -> Ut
 
 
 def batch_of(
-    utterances: list[Utterance], rng: np.random.Generator, size: int, changed: bool = True
+    utterances: list[Heard], rng: np.random.Generator, size: int, changed: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mel [B, M, 300] and visemes [B, 6, 300] of `size` random excerpts."""
     picks = rng.integers(0, len(utterances), size)
@@ -71,7 +59,7 @@ def viseme_loss(predicted_BVT: torch.Tensor, truth_BVT: torch.Tensor) -> torch.T
     return direct + 0.5 * ((change - true_change).square() * weight).mean()
 
 
-def evaluate(net: MelEncoderNet, utterances: list[Utterance]) -> dict[str, float]:
+def evaluate(net: MelEncoderNet, utterances: list[Heard]) -> dict[str, float]:
     """Return the correlation of each viseme over all frames of clean held-out utterances."""
     net.eval()
     predicted, truth = [], []
@@ -90,41 +78,31 @@ def evaluate(net: MelEncoderNet, utterances: list[Utterance]) -> dict[str, float
     }
 
 
-def stream(folder: Path, seed: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches for ever."""
-    rng = np.random.default_rng(seed)
-    utterances = read_corpus(folder)
-    while True:
-        yield batch_of(utterances, rng, size)
-
-
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Run a slice of speech-encoder training, report held-out correlations, export the weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--held-out", type=Path, default=None)
-    add_run_options(parser, steps=2500, batch=12)
-    args = parser.parse_args()
     torch.manual_seed(args.seed)
     net = MelEncoderNet(MelEncoderConfig())
+    if args.init is not None:
+        load_weights(net, args.init)
     trainer = Trainer(
         folder=args.run,
         modules=nn.ModuleDict({"speech": net}),
         total=args.steps,
-        peak_rate=2e-3,
+        peak_rate=args.rate,
     )
-    data = stream(args.corpus, args.seed + trainer.step, args.batch)
-    for _ in run_until(trainer, args.minutes):
-        mel, visemes = next(data)
+    utterances = read_corpus(args.corpus)
+    for step in run_until(trainer, args.minutes):
+        mel, visemes = batch_of(utterances, step_generator(args.seed, step), args.batch)
         loss = viseme_loss(net(mel)[1], visemes)
         trainer.update(loss, {"loss": float(loss.detach())})
     trainer.modules.load_state_dict(trainer.averaged())
     if args.held_out is not None:
-        figures = evaluate(net, read_corpus(args.held_out))
-        (args.run / "held_out.txt").write_text(f"step {trainer.step}: {figures}\n")
+        trainer.held_out(evaluate(net, read_corpus(args.held_out)))
     if args.out is not None:
         export(trainer.averaged(), "speech.", args.out)
 
 
 if __name__ == "__main__":
-    main()
+    from training.commands import main
+
+    main("train", "speech")

@@ -347,6 +347,14 @@ def _canvas(motion: FaceMotion) -> torch.Tensor:
     return canvas
 
 
+def full_cover(motion: FaceMotion) -> torch.Tensor:
+    """Return the share of paint [N, 1, 256, 256] at the portrait's own pose."""
+    cover = motion.flow_N2FF.new_zeros(len(motion.flow_N2FF), 1, CANONICAL, CANONICAL)
+    for box, paint in ((EYES_BOX, motion.eyes), (MOUTH_BOX, motion.mouth)):
+        crop(cover, box).copy_(paint.cover_N1HW)
+    return cover
+
+
 def _part(first: int, last: int, side: int) -> slice:
     """Return the pixels of a picture `side` wide between two canonical coordinates."""
     scale = side / CANONICAL

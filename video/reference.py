@@ -45,7 +45,7 @@ def load_portrait(
     Raises:
         ImageError: one line naming the file and the remedy.
     """
-    name = str(path) if str(path).isprintable() else repr(str(path))
+    name = printable_name(path)
     return portrait_from_bytes(read_picture_file(Path(path), name), name=name, size=size, crop=crop)
 
 
@@ -58,8 +58,18 @@ def portrait_from_bytes(
         ImageError: one line naming the picture and the remedy.
     """
     picture = decode_picture(data, name)
-    box = _chosen_box(picture, size, crop or Crop(), name)
-    cut = _cut(picture, box)
+    box = chosen_box(picture, size, crop or Crop(), name)
+    return reference_at(picture, box, size)
+
+
+def printable_name(path: str | Path) -> str:
+    """The path as messages show it, on one line."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def reference_at(picture: Image.Image, box: Box, size: tuple[int, int]) -> Reference:
+    """The portrait that a box of an upright picture is, for a model of `size` (width, height)."""
+    cut = cut_out(picture, box)
     # Enlarging or shrinking, LANCZOS in Pillow filters over the source pixels it covers.
     scaled_HWC = np.asarray(cut.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
     image_CHW = torch.from_numpy(scaled_HWC / 127.5 - 1.0).permute(2, 0, 1).contiguous()
@@ -71,7 +81,7 @@ def portrait_from_bytes(
     )
 
 
-def _chosen_box(picture: Image.Image, size: tuple[int, int], crop: Crop, name: str) -> Box:
+def chosen_box(picture: Image.Image, size: tuple[int, int], crop: Crop, name: str) -> Box:
     """The box a crop means in this picture.
 
     A box given by hand with another aspect than the model's is widened around its centre, so
@@ -112,7 +122,7 @@ def _check_box(box: Box, picture: tuple[int, int], name: str) -> None:
         )
 
 
-def _cut(picture: Image.Image, box: Box) -> Image.Image:
+def cut_out(picture: Image.Image, box: Box) -> Image.Image:
     """The box at the source's resolution, its outside filled from the picture's edge."""
     left, top = max(0, box.x), max(0, box.y)
     right = min(picture.width, box.x + box.width)

@@ -313,7 +313,9 @@ def test_names_are_printed_so_that_they_cannot_steer_the_terminal(
     assert r"a\x1b[31m\udcff.mp4" in outcome.stdout
 
 
-@pytest.mark.parametrize("words", [[], ["render"], ["model"], ["model", "info"]])
+@pytest.mark.parametrize(
+    "words", [[], ["render"], ["model"], ["model", "info"], ["eval"], ["eval", "long"]]
+)
 def test_every_command_has_help(viva: Viva, words: list[str]) -> None:
     outcome = viva(*words, "--help")
     assert outcome.status == 0
@@ -330,6 +332,7 @@ def test_the_set_of_options_is_frozen() -> None:
         "--audio",
         "--crop",
         "--fps",
+        "--frame",
         "--json",
         "--max-seconds",
         "--model",
@@ -341,7 +344,7 @@ def test_the_set_of_options_is_frozen() -> None:
         "--seed",
         "--size",
     ]
-    assert sorted(found) == ["model", "render"]
+    assert sorted(found) == ["data", "eval", "model", "render", "train"]
 
 
 def test_model_info_counts_what_is_there(viva: Viva, tiny_model: Path) -> None:

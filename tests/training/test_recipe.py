@@ -1,25 +1,28 @@
 """A miniature of the pocket recipe end to end: made-up clips in, a model folder that loads out."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from audio.mel_encoder import MelEncoderConfig, MelEncoderNet
 from pipeline.model import load_model
-from training import assemble, base, codec, latents, prior, report
+from training import assemble, codec
 from training.codec import NAMES, group_batch
+from training.commands import dispatch
+from training.errors import InputError
 from training.loop import export
 from training.shards import fields_of, mirror_fields, read_shard
+from video.errors import WeightsError
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.warp import resize, warp
 
 pytestmark = pytest.mark.train
 
 CLIPS = 2
+NAMED = {"prior": "prior", "base": "dit"}
 
 
 def _smooth(rng: np.random.Generator, *shape: int, cells: int = 4, size: int) -> np.ndarray:
@@ -57,6 +60,7 @@ def _write_shard(path: Path) -> None:
         samples=rng.integers(-9000, 9000, (CLIPS, 41920), dtype=np.int16),
         pose=rng.normal(0, 0.03, (CLIPS, 48, 6)).astype(np.float32),
         blink=np.zeros((CLIPS, 48), np.float16),
+        gaze=rng.normal(0, 0.05, (CLIPS, 48, 2)).astype(np.float16),
         openness=rng.uniform(0, 9, (CLIPS, 48)).astype(np.float32),
         ref_openness=np.zeros(CLIPS, np.float32),
         visemes=rng.random((CLIPS, 48, 6)).astype(np.float16),
@@ -70,10 +74,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], **options: object) -> None:
+def _train(command: str, **options: object) -> None:
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    monkeypatch.setattr(sys, "argv", ["program", *arguments])
-    main()
+    dispatch("train", [command, *arguments])
 
 
 def test_mirroring_a_field_mirrors_the_motion(clips: Path) -> None:
@@ -99,34 +102,36 @@ def test_a_batch_holds_what_belongs_together(clips: Path) -> None:
 
 
 def test_the_recipe_ends_in_a_model_folder_that_loads(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = tmp_path / "parts"
     speech = MelEncoderNet(MelEncoderConfig())
     export(speech.state_dict(), "", parts / "speech.safetensors")
     run = tmp_path / "codec"
     painter = tmp_path / "painter.safetensors"
-    _run(monkeypatch, codec.main, clips=clips, run=run, out=painter, steps=2, batch=1)
+    _train("codec", clips=clips, run=run, out=painter, steps=2, batch=1)
     core = run / "core.safetensors"
     clip_latents = tmp_path / "latents.safetensors"
-    _run(
-        monkeypatch,
-        latents.main,
-        clips=clips,
-        codec=core,
-        speech=parts / "speech.safetensors",
-        out=clip_latents,
-    )
+    encoder = parts / "speech.safetensors"
+    _train("latents", clips=clips, codec=core, speech=encoder, out=clip_latents)
     common = {"latents": clip_latents, "held-out": clip_latents, "steps": 2, "batch": 2}
-    _run(monkeypatch, prior.main, **common, codec=core, run=tmp_path / "prior", out=parts)
-    assert "own_corr" in (tmp_path / "prior" / "held_out.txt").read_text()
+    _train("prior", **common, codec=core, run=tmp_path / "prior", out=parts)
+    assert "own_corr" in (tmp_path / "prior" / "held_out.jsonl").read_text()
     out = parts / "dit.safetensors"
-    _run(monkeypatch, base.main, **common, prior=parts, run=tmp_path / "base", out=out)
-    _run(monkeypatch, assemble.main, parts=parts, painter=painter, out=tmp_path / "model")
+    _train("base", **common, parts=parts, run=tmp_path / "base", out=out)
+    assert (tmp_path / "base" / "curves.png").stat().st_size > 1000
+    _train("assemble", parts=parts, painter=painter, out=tmp_path / "model")
     model = load_model(str(tmp_path / "model"))
     assert model.name == "pocket"
+    for part in ("prior", "base"):  # fine-tuning for no step changes nothing
+        begun, ended = parts / f"{NAMED[part]}.safetensors", tmp_path / "tuned" / part
+        beside = {"codec": core} if part == "prior" else {"parts": parts}
+        where = {"run": tmp_path / f"tune {part}", "out": ended, "init": begun, "steps": 0}
+        _train(part, latents=clip_latents, **beside, **where)
+        tuned = ended / "prior.safetensors" if part == "prior" else ended
+        assert tuned.read_bytes() == begun.read_bytes()
     weights = tmp_path / "model" / "codec.safetensors"
-    _run(monkeypatch, report.main, clips=clips, codec=weights, batches=1)
+    _train("measure", clips=clips, codec=weights, batches=1)
     assert "psnr_db" in capsys.readouterr().out
 
 
@@ -160,10 +165,48 @@ def test_bytes_are_recoloured_as_pictures_are() -> None:
     assert torch.equal(quick, again)
 
 
-def test_a_codec_begins_from_what_fits_of_an_earlier_one() -> None:
-    network = MotionCodec(MotionCodecConfig())
+def test_a_codec_begins_from_what_fits_of_an_earlier_one(tmp_path: Path) -> None:
+    network, path = MotionCodec(MotionCodecConfig()), tmp_path / "earlier.safetensors"
     earlier = {name: torch.full_like(p, 0.5) for name, p in network.named_parameters()}
     earlier["refiner.emit.bias"] = torch.zeros(1)
     earlier["gone"] = torch.zeros(1)
-    assert codec.begin_from(network, earlier) == len(earlier) - 2
+    save_file(earlier, path)
+    assert codec.begin_from(network, path) == len(earlier) - 2
     assert float(network.portrait.stem.weight.detach().min()) == 0.5
+    save_file({"gone": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="nothing that fits"):
+        codec.begin_from(network, path)
+
+
+def test_a_named_core_is_kept(clips: Path, tmp_path: Path) -> None:
+    network, path = MotionCodec(MotionCodecConfig()), tmp_path / "earlier.safetensors"
+    for buffer in network.motion.buffers():
+        buffer.normal_(generator=torch.Generator().manual_seed(2))
+    export(network.state_dict(), "", path)
+    run = {"clips": clips, "run": tmp_path / "run", "steps": 0, "core": path}
+    _train("codec", **run, **{"begin-from": path}, out=tmp_path / "painter.safetensors")
+    for made in (tmp_path / "painter.safetensors", tmp_path / "run" / "core.safetensors"):
+        kept = load_file(made)
+        for name, tensor in load_file(path).items():
+            if not name.startswith("identity."):
+                assert torch.equal(kept[name], tensor), name
+
+
+def test_a_whole_codec_is_taken_over_or_its_parts_but_not_both(clips: Path, tmp_path: Path) -> None:
+    path = tmp_path / "whole.safetensors"
+    export(MotionCodec(MotionCodecConfig()).state_dict(), "", path)
+    run = {"clips": clips, "run": tmp_path / "run", "steps": 0, "init": path}
+    with pytest.raises(InputError, match="leave out --core"):
+        _train("codec", **run, core=path)
+    _train("codec", **run, out=tmp_path / "same.safetensors")
+    assert (tmp_path / "same.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_weights_of_an_earlier_shape_are_refused_in_one_line(clips: Path, tmp_path: Path) -> None:
+    path = tmp_path / "earlier.safetensors"
+    weights = MotionCodec(MotionCodecConfig()).state_dict()
+    weights["refiner.enter.weight"] = torch.zeros(40, 84, 3, 3)
+    export(weights, "", path)
+    with pytest.raises(WeightsError, match=r"refiner\.enter\.weight") as refusal:
+        _train("measure", clips=clips, codec=path)
+    assert "\n" not in str(refusal.value)

@@ -133,6 +133,9 @@ def test_a_record_has_the_promised_shapes_and_groups(renderer: HeadRenderer) -> 
 
     assert record["flow64"].shape == (NUM_FRAMES, 2, 64, 64)
     assert record["rgb"].shape == (16, 256, 256, 3)
+    assert record["gaze"].shape == (NUM_FRAMES, 2)
+    assert record["gaze"].dtype == np.float16
+    np.testing.assert_allclose(record["gaze"][5], (0.1, -0.05), atol=1e-4)
     assert record["flow128"].shape == (16, 2, 128, 128)
     assert len(set(record["group_start"].tolist())) == 4
     assert not (record["group_start"] % 4).any()
@@ -158,7 +161,7 @@ def _clip(renderer: HeadRenderer, seed: int) -> dict[str, np.ndarray]:
         expression_TE=expression_TE,
         visemes_TV=np.zeros((NUM_FRAMES, 6), np.float32),
         blink_T=np.zeros(NUM_FRAMES, np.float32),
-        gaze_T2=np.zeros((NUM_FRAMES, 2), np.float32),
+        gaze_T2=np.tile(np.array([0.1, -0.05], np.float32), (NUM_FRAMES, 1)),
         pose_T6=np.zeros((NUM_FRAMES, 6), np.float32),
         speaking_E=expression_TE[3],
         samples_T=np.zeros(41_920, np.int16),

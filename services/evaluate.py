@@ -1,0 +1,146 @@
+"""`viva eval`: measures what a model must reach, on held-out clips, recordings and long streams.
+
+Every command prints JSON: one object with the figures and, under `missed`, those outside their
+gates (`pipeline/gates.py`); exit status 0 whatever they are, so that a run always leaves figures.
+"""
+
+import importlib
+import importlib.util
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.options import (
+    OptionError,
+    parse_crop_option,
+    parse_seconds,
+    parse_seed,
+    require_path,
+)
+
+if TYPE_CHECKING:
+    from services.eval_recording import EvalRequest
+
+MAX_MINUTES = 24 * 60
+PASS_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+eval_app = typer.Typer(help="Measure a model.", no_args_is_help=True)
+
+
+def _option(name: str, metavar: str, text: str) -> object:
+    """An option whose value is parsed by us, so that errors are ours."""
+    return typer.Option(f"--{name}", metavar=metavar, help=text, show_default=False)
+
+
+Portrait = Annotated[str, _option("portrait", "FILE", "A face: PNG, JPEG or WebP.")]
+Model = Annotated[str, _option("model", "NAME|DIR", "Model. (default: pocket)")]
+Plan = Annotated[str, _option("plan", "NAME|FILE", "Plan. (default: the model's)")]
+Seed = Annotated[str, _option("seed", "N", "Seed of noise and behaviour. (default: 0)")]
+CropBox = Annotated[
+    str, _option("crop", "auto|center|none|x,y,w,h", "Where the face is. (default: auto)")
+]
+
+
+@eval_app.command("codec", context_settings=PASS_ON)
+def codec(context: typer.Context) -> None:
+    """Decode exact motion of held-out clips: opening, lids, paint, sharpness."""
+    _run_training_program("codec", context.args)
+
+
+@eval_app.command("speech", context_settings=PASS_ON)
+def speech(context: typer.Context) -> None:
+    """Generate held-out clips from sound alone: sync, lag, amplitude, closures."""
+    _run_training_program("speech", context.args)
+
+
+@eval_app.command("recording")
+def recording(
+    portrait: Portrait = "",
+    audio: Annotated[str, _option("audio", "FILE", "Recorded speech.")] = "",
+    model: Model = "pocket",
+    plan: Plan = "",
+    seed: Seed = "0",
+    crop: CropBox = "auto",
+    max_seconds: Annotated[str, _option("max-seconds", "S", "Of sound. (default: 120)")] = "120",
+) -> None:
+    """Hold a generated mouth against the loudness of a recorded voice."""
+    from pipeline.gates import missed
+    from services.eval_recording import measure_recording
+
+    request = _request(portrait, audio, model, plan, seed, crop, parse_seconds(max_seconds))
+    figures = measure_recording(request)
+    _print_json(_header("recording", request) | figures | {"missed": missed("recording", figures)})
+
+
+@eval_app.command("long")
+def long(
+    portrait: Portrait = "",
+    audio: Annotated[str, _option("audio", "FILE", "Speech. (default: the model's)")] = "",
+    minutes: Annotated[int, typer.Option("--minutes", metavar="N", min=1, max=MAX_MINUTES)] = 10,
+    sheet: Annotated[str, _option("sheet", "FILE", "Write a contact sheet (PNG).")] = "",
+    model: Model = "pocket",
+    plan: Plan = "",
+    seed: Seed = "0",
+    crop: CropBox = "auto",
+) -> None:
+    """Stream minutes of speech: drift, blinks, pops at chunk borders; a line a minute."""
+    from pipeline.catalog import model_path
+    from pipeline.gates import missed
+    from services.eval_long import measure_long
+
+    audio = audio or str(model_path(model) / "speech.flac")
+    request = _request(portrait, audio, model, plan, seed, crop, Fraction(60 * minutes))
+    figures = measure_long(request, minutes, Path(sheet) if sheet else None, _print_json)
+    _print_json(_header("long", request) | figures | {"missed": missed("long", figures)})
+
+
+def _request(
+    portrait: str, audio: str, model: str, plan: str, seed: str, crop: str, limit: Fraction
+) -> "EvalRequest":
+    """What was written on the command line."""
+    from services.eval_recording import EvalRequest
+
+    return EvalRequest(
+        portrait=require_path("--portrait", portrait, "face.png"),
+        audio=require_path("--audio", audio, "speech.wav"),
+        model=model,
+        plan=plan or None,
+        seed=parse_seed(seed),
+        crop=parse_crop_option(crop),
+        max_seconds=limit,
+    )
+
+
+def _header(kind: str, request: "EvalRequest") -> dict[str, object]:
+    """What was measured, without the folders it lies in."""
+    names = {"portrait": request.portrait.name, "audio": request.audio.name}
+    return {"eval": kind, "model": request.model, "seed": request.seed, **names}
+
+
+def _print_json(record: object) -> None:
+    """One object on a line of its own, at once."""
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+
+
+def _run_training_program(name: str, arguments: list[str]) -> None:
+    """Run `training.eval_<name>` by name: the packages never import `training`.
+
+    Raises:
+        OptionError: there is no training code here, or the clips cannot be used.
+    """
+    if importlib.util.find_spec("training") is None:
+        raise OptionError(
+            f"viva eval {name} needs the folder `training`, which this install lacks: "
+            "use a clone of the repository"
+        )
+    sys.argv = [f"viva eval {name}", *arguments]
+    importlib.import_module(f"training.eval_{name}").main()
