@@ -29,6 +29,7 @@ from services.options import (
     parse_stages,
     require_path,
 )
+from services.plan_commands import plan_app
 from services.training_commands import run_training
 from video.errors import ImageError, RecordError, WeightsError
 
@@ -63,6 +64,7 @@ app = typer.Typer(
 model_app = typer.Typer(help="Look at models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.add_typer(eval_app, name="eval")
+app.add_typer(plan_app, name="plan")
 
 
 def main() -> NoReturn:

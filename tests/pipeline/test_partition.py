@@ -102,7 +102,7 @@ def test_a_cut_falls_on_a_hinge_where_it_makes_no_difference() -> None:
         num_steps=4,
         counts=(2,),
         time_ms=lambda run: max(2, run.end - run.first),
-        memory=lambda run: 1,
+        memory=lambda _: 1,
         hinges=frozenset({2}),
         decoder="share",
         num_runs=2,
@@ -117,7 +117,7 @@ def test_sixty_four_steps_on_sixty_four_devices_are_cut_at_once() -> None:
         num_steps=64,
         counts=(64,),
         time_ms=lambda run: float(run.end - run.first + run.decodes),
-        memory=lambda run: 1,
+        memory=lambda _: 1,
     )
     found = best_cut(problem)
     assert found is not None
@@ -126,7 +126,7 @@ def test_sixty_four_steps_on_sixty_four_devices_are_cut_at_once() -> None:
 
 def test_a_search_without_end_is_refused() -> None:
     problem = CutProblem(
-        num_steps=64, counts=(64, 64, 64), time_ms=lambda run: 1.0, memory=lambda run: 1
+        num_steps=64, counts=(64, 64, 64), time_ms=lambda _: 1.0, memory=lambda _: 1
     )
     with pytest.raises(PlanError, match="too many to try"):
         best_cut(problem)
