@@ -87,7 +87,7 @@ def next_batch(
     order = in_order(ready, now_ms, turns)
     if not order:
         return ()
-    best = (order[0],)
+    best: tuple[ReadyChunk, ...] = (order[0],)
     kept = _kept(order, now_ms)
     for entry in order[1:]:
         batch = (*best, entry)
