@@ -119,14 +119,17 @@ class Model:
         """A fresh encoder for one stream of sound."""
         return self.make_encoder()
 
-    def local_chain(self, plan: Plan, *, schedule: Schedule = "sequential") -> LocalChain:
-        """A chain of the plan's stages in this process."""
-        denoiser = Denoiser(
+    def denoiser(self, plan: Plan) -> Denoiser:
+        """The network as the plan uses it."""
+        return Denoiser(
             network=self.parts.dit,
             prediction=self.config.prediction,
             sink_distance=plan.sink_distance,
         )
-        return LocalChain.from_plan(plan, denoiser, self.codec, schedule=schedule)
+
+    def local_chain(self, plan: Plan, *, schedule: Schedule = "sequential") -> LocalChain:
+        """A chain of the plan's stages in this process."""
+        return LocalChain.from_plan(plan, self.denoiser(plan), self.codec, schedule=schedule)
 
     @torch.inference_mode()
     def session_inputs(

@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from audio.errors import AudioError
-from pipeline.errors import ModelError, PlanError
+from pipeline.errors import ChainDown, ChainError, ModelError, PlanError
 from services.evaluate import eval_app
 from services.options import (
     OptionError,
     RenderRequest,
+    parse_chain,
     parse_crop_option,
     parse_fps,
     parse_frame,
     parse_seconds,
     parse_seed,
     parse_size,
+    parse_stages,
     require_path,
 )
+from services.plan_commands import plan_app
 from services.training_commands import run_training
 from video.errors import ImageError, RecordError, WeightsError
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 BAD_INPUT = (
     AudioError,
+    ChainError,
     ImageError,
     ModelError,
     OptionError,
@@ -60,6 +64,7 @@ app = typer.Typer(
 model_app = typer.Typer(help="Look at models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.add_typer(eval_app, name="eval")
+app.add_typer(plan_app, name="plan")
 
 
 def main() -> NoReturn:
@@ -74,6 +79,8 @@ def main() -> NoReturn:
         fail(_usage(error))
     except BAD_INPUT as error:
         fail(str(error))
+    except ChainDown as error:
+        fail(str(error), status=EXIT_FAILED)
     except (KeyboardInterrupt, typer.Abort) as error:
         message = str(error) or "interrupted: what was unfinished is removed"
         fail(message, status=EXIT_INTERRUPTED)
@@ -142,6 +149,10 @@ def render(  # noqa: PLR0913 - one parameter per option
         ),
     ] = "auto",
     max_seconds: Annotated[str, _text("max-seconds", "S", "Stop after this much sound.")] = "",
+    chain: Annotated[
+        str, _text("chain", "local|ray", "Run stages here or as Ray actors. (default: local)")
+    ] = "local",
+    stages: Annotated[str, _text("stages", "N", "Cut the steps so. (default: the plan's)")] = "",
     overwrite: OverwriteFlag = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -160,6 +171,8 @@ def render(  # noqa: PLR0913 - one parameter per option
         frame=parse_frame(frame),
         max_seconds=parse_seconds(max_seconds) if max_seconds else None,
         overwrite=overwrite,
+        chain=parse_chain(chain),
+        stages=parse_stages(stages) if stages else None,
     )
     summary = _render(request, show_bar=not (as_json or quiet) and sys.stderr.isatty())
     if as_json:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, get_args
 
 from video.crop import Crop, parse_crop
 from video.frame_choice import FRAME_CHOICES, FrameChoice
@@ -12,6 +13,9 @@ MIN_SIDE_PX, MAX_SIDE_PX = 64, 2048
 MIN_FPS, MAX_FPS = 1, 60
 MAX_SEED = 2**63 - 1
 MAX_RENDER_S = 1_000_000
+MAX_STAGES = 64
+
+ChainKind = Literal["local", "ray"]
 
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -77,7 +81,8 @@ def parse_seed(text: str) -> int:
 class RenderRequest:
     """What to render; None stands for the model's own choice, or for no limit.
 
-    `size` is width and height in pixels, `fps` pictures per second.
+    `size` is width and height in pixels, `fps` pictures per second. `chain` says where the
+    plan's stages run, `stages` into how many of them its steps are cut.
     """
 
     portrait: Path
@@ -92,6 +97,8 @@ class RenderRequest:
     frame: FrameChoice = "auto"
     max_seconds: Fraction | None = None
     overwrite: bool = False
+    chain: ChainKind = "local"
+    stages: int | None = None
 
 
 def parse_crop_option(text: str) -> Crop:
@@ -108,6 +115,26 @@ def parse_frame(text: str) -> FrameChoice:
         if text.strip().lower() == choice:
             return choice
     raise OptionError(f"--frame {text[:40]!r} is not understood: use {', '.join(FRAME_CHOICES)}")
+
+
+def parse_chain(text: str) -> ChainKind:
+    """Where the stages run, from `local` or `ray`."""
+    for kind in get_args(ChainKind):
+        if text.strip().lower() == kind:
+            chosen: ChainKind = kind
+            return chosen
+    kinds = ", ".join(get_args(ChainKind))
+    raise OptionError(f"--chain {text[:40]!r} is not understood: use {kinds}")
+
+
+def parse_stages(text: str) -> int:
+    """A number of stages from `1` up."""
+    word = text.strip()
+    if not re.fullmatch(r"[0-9]{1,3}", word) or not 1 <= int(word) <= MAX_STAGES:
+        raise OptionError(
+            f"--stages {text[:40]!r} is not understood: write an integer 1..{MAX_STAGES}"
+        )
+    return int(word)
 
 
 def require_path(option: str, text: str, example: str) -> Path:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,9 +12,11 @@ from audio.chunk import AudioChunk
 from audio.errors import AudioError
 from audio.resample import StreamResampler
 from audio.source import DEFAULT_MAX_SECONDS, FileSource, probe
+from pipeline.cuts import cut_evenly
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model, read_config
 from pipeline.plan import load_plan
+from services.chains import open_chain, require_chain
 from services.options import MAX_RENDER_S, OptionError, RenderRequest
 from video.framing import Framing, open_framing
 from video.record import AAC_SAMPLE_RATES, Mp4Recorder, unfinished_paths
@@ -109,15 +112,18 @@ def render(
     """Write the request's video; on any failure nothing is left at its path.
 
     Raises:
-        AudioError, ImageError, ModelError, OptionError, PlanError, RecordError, WeightsError: an
-            input cannot be used, or the output would replace one.
+        AudioError, ChainError, ImageError, ModelError, OptionError, PlanError, RecordError,
+            WeightsError: an input cannot be used, or the output would replace one.
+        ChainDown: stages that run elsewhere failed again and again.
     """
     began_s = clock()
     sound = CappedSound(request.audio, request.max_seconds)
     _require_separate_output(request)
     framing = _open_framing(request)
-    with _open_recorder(request, sound, framing) as recorder:
-        generator = _open_generator(request, sound, framing)
+    with (
+        _open_recorder(request, sound, framing) as recorder,
+        _open_generator(request, sound, framing) as generator,
+    ):
         loaded_s = clock()
         total = sound.expected_frames(generator.fps)
         on_progress(0, total, generator.fps)
@@ -172,21 +178,28 @@ def _is_same_file(path: Path, other: Path) -> bool:
         return False
 
 
+@contextmanager
 def _open_generator(
     request: RenderRequest, sound: CappedSound, framing: Framing
-) -> AvatarGenerator:
+) -> Iterator[AvatarGenerator]:
     """A session of the request's portrait and rate; cheap checks come before the weights."""
     _, config = read_config(request.model)
     plan = load_plan(request.plan or config.plan)
-    return AvatarGenerator(
-        load_model(request.model),
-        plan,
-        framing.face_BCHW,
-        sample_rate=sound.sample_rate,
-        seed=request.seed,
-        fps=request.fps,
-        still_border=framing.still_border,
-    )
+    if request.stages is not None:
+        plan = cut_evenly(plan, request.stages)
+    require_chain(request.chain)
+    model = load_model(request.model)
+    with open_chain(request.chain, model, plan) as chain:
+        yield AvatarGenerator(
+            model,
+            plan,
+            framing.face_BCHW,
+            sample_rate=sound.sample_rate,
+            seed=request.seed,
+            fps=request.fps,
+            chain=chain,
+            still_border=framing.still_border,
+        )
 
 
 def _summary(

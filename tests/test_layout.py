@@ -48,15 +48,21 @@ def test_sound_and_picture_import_without_servers_or_clusters() -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_the_import_contract_breaks_when_audio_imports_video(tmp_path: Path) -> None:
-    """A detector needs a planted case: the contract must fail on a forbidden import."""
+@pytest.mark.parametrize(
+    ("path", "imported"), [("audio/bad.py", "video"), ("services/bad.py", "ray")]
+)
+def test_the_import_contract_breaks_on_a_forbidden_import(
+    tmp_path: Path, path: str, imported: str
+) -> None:
+    """A detector needs a planted case."""
     for folder in ("audio", "video", "pipeline", "services", "training"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").touch()
     (tmp_path / "viva").mkdir()
     (tmp_path / "viva" / "__init__.py").touch()
     (tmp_path / "pipeline" / "generator.py").touch()
-    (tmp_path / "audio" / "bad.py").write_text("import video\n")
+    (tmp_path / "pipeline" / "supervisor.py").write_text("import ray\n")
+    (tmp_path / path).write_text(f"import {imported}\n")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     result = subprocess.run(
         [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
@@ -67,4 +73,4 @@ def test_the_import_contract_breaks_when_audio_imports_video(tmp_path: Path) -> 
         check=False,
     )
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "audio.bad -> video" in result.stdout
+    assert f"{path.removesuffix('.py').replace('/', '.')} -> {imported}" in result.stdout

@@ -1,0 +1,128 @@
+"""Which chunk a stage takes next: earliest deadline first, one chunk a session. Pure decisions.
+
+Source: design page "distributed", section 7.4; for chunks that are all there, earliest deadline
+first keeps every deadline that any order keeps (Jackson, 1955).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.step_cost import BatchProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyChunk:
+    """A chunk that waits in a stage; those of equal `shape` could run as one batch."""
+
+    session: str
+    chunk: int
+    deadline_ms: float
+    service_ms: float
+    shape: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """When sessions had their last turn, counted in turns: it settles who is next among equals."""
+
+    last: Mapping[str, int]
+    count: int = 0
+
+    def after(self, sessions: Sequence[str]) -> "Turns":
+        """The record after these sessions had a turn."""
+        last = {**self.last, **dict.fromkeys(sessions, self.count + 1)}
+        return Turns(last=last, count=self.count + 1)
+
+    def without(self, session: str) -> "Turns":
+        """The record after a session has ended."""
+        kept = {name: turn for name, turn in self.last.items() if name != session}
+        return Turns(last=kept, count=self.count)
+
+
+NO_TURNS = Turns(last={})
+
+
+def deadline_ms(start_ms: float, chunk: int, chunk_ms: float, latency_ms: float) -> float:
+    """When chunk number `chunk` must be done: it shows `latency_ms` after its sound is there.
+
+    It follows from the stream's own time, so a session that sends ahead gains nothing by it.
+    """
+    return start_ms + (chunk + 1) * chunk_ms + latency_ms
+
+
+def in_order(ready: Sequence[ReadyChunk], now_ms: float, turns: Turns) -> list[ReadyChunk]:
+    """The first waiting chunk of each session, the most urgent first.
+
+    Deadlines that have passed are all equal, and the session that waited longest for a turn goes
+    first: then no session that is late waits for more than one turn of each other one.
+    """
+    heads: dict[str, ReadyChunk] = {}
+    for entry in ready:
+        if entry.session not in heads or entry.chunk < heads[entry.session].chunk:
+            heads[entry.session] = entry
+    return sorted(
+        heads.values(),
+        key=lambda entry: (
+            max(entry.deadline_ms, now_ms),
+            turns.last.get(entry.session, -1),
+            entry.deadline_ms,
+            entry.session,
+        ),
+    )
+
+
+def next_batch(
+    ready: Sequence[ReadyChunk],
+    now_ms: float,
+    turns: Turns,
+    *,
+    profile: BatchProfile,
+    max_batch: int = 1,
+) -> tuple[ReadyChunk, ...]:
+    """What to run now: the most urgent chunk, with others of its shape if that is worth it.
+
+    Others join only while the profile says that the batch is faster than one by one, and while no
+    deadline that would be kept one by one breaks. Nothing where nothing waits.
+    """
+    order = in_order(ready, now_ms, turns)
+    if not order:
+        return ()
+    best: tuple[ReadyChunk, ...] = (order[0],)
+    kept = _kept(order, now_ms)
+    for entry in order[1:]:
+        batch = (*best, entry)
+        if len(batch) > max_batch or entry.shape != best[0].shape:
+            continue
+        if not profile.pays(len(batch)):
+            break
+        if kept <= _kept_batched(batch, order, now_ms, profile):
+            best = batch
+    return best
+
+
+def batch_ms(batch: Sequence[ReadyChunk], profile: BatchProfile) -> float:
+    """How long a batch takes."""
+    return max(entry.service_ms for entry in batch) * profile.ratio(len(batch))
+
+
+def _kept(order: Sequence[ReadyChunk], now_ms: float) -> frozenset[str]:
+    """Sessions whose waiting chunk is done in time if all run one by one."""
+    done_ms, kept = now_ms, set()
+    for entry in order:
+        done_ms += entry.service_ms
+        if done_ms <= entry.deadline_ms:
+            kept.add(entry.session)
+    return frozenset(kept)
+
+
+def _kept_batched(
+    batch: Sequence[ReadyChunk],
+    order: Sequence[ReadyChunk],
+    now_ms: float,
+    profile: BatchProfile,
+) -> frozenset[str]:
+    """The same if the batch runs first and the others follow one by one."""
+    done_ms = now_ms + batch_ms(batch, profile)
+    kept = {entry.session for entry in batch if done_ms <= entry.deadline_ms}
+    rest = [entry for entry in order if entry not in batch]
+    return frozenset(kept) | _kept(rest, done_ms)

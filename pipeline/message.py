@@ -1,0 +1,207 @@
+"""What travels between stages: a small checked header and the tensors that it announces.
+
+A frame on the wire is `u32 header length | msgpack header | tensors, one after the other`, all
+little-endian. The same frames, one after the other, make the files in which states are kept.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal, get_args
+
+import msgpack
+import torch
+
+Kind = Literal["hello", "welcome", "work", "frames", "error", "state"]
+Fact = int | float | str | dict[str, int]
+
+VERSION = 1
+MAX_HEADER_BYTES = 1 << 17
+MAX_TENSORS = 1024
+MAX_TENSOR_BYTES = 1 << 34
+MAX_NAME = 256
+LENGTH = struct.Struct("<I")
+
+DTYPES = {
+    "f4": torch.float32,
+    "f2": torch.float16,
+    "b2": torch.bfloat16,
+    "f8": torch.float64,
+    "i8": torch.int64,
+    "i4": torch.int32,
+    "u1": torch.uint8,
+    "b1": torch.bool,
+}
+_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_FIELDS = frozenset(("v", "kind", "session", "epoch", "chunk", "due", "facts", "tensors"))
+
+
+class MessageError(ValueError):
+    """Bytes that are no message, or one that is not allowed; one line saying why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One thing said on a link.
+
+    `epoch` numbers the openings of sessions in a chain, so that strays of an earlier session of
+    the same name can be told apart; `chunk` counts from 0; `due_ns` orders the work of different
+    sessions (monotonic clock of the driver). `facts` holds a few small values, `tensors` the rest.
+    """
+
+    kind: Kind
+    session: str = ""
+    epoch: int = 0
+    chunk: int = 0
+    due_ns: int = 0
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name, type and shape of a tensor that follows a header."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on the wire."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    def empty(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Room for it."""
+        return torch.empty(self.shape, dtype=self.dtype, device=device)
+
+
+def pack_header(message: Message) -> bytes:
+    """The message's header with its length in front.
+
+    Raises:
+        MessageError: the message would be refused by whoever reads it.
+    """
+    specs = []
+    for name, tensor in message.tensors.items():
+        if tensor.dtype not in _DTYPE_NAMES:
+            raise MessageError(f"tensor {name} of {tensor.dtype} cannot be sent")
+        specs.append([name, _DTYPE_NAMES[tensor.dtype], list(tensor.shape)])
+    header: bytes = msgpack.packb(
+        {
+            "v": VERSION,
+            "kind": message.kind,
+            "session": message.session,
+            "epoch": message.epoch,
+            "chunk": message.chunk,
+            "due": message.due_ns,
+            "facts": dict(message.facts),
+            "tensors": specs,
+        }
+    )
+    unpack_header(header)
+    return LENGTH.pack(len(header)) + header
+
+
+def header_length(prefix: bytes) -> int:
+    """Bytes of the header that follows its four-byte prefix.
+
+    Raises:
+        MessageError: longer than any header is.
+    """
+    (length,) = LENGTH.unpack(prefix)
+    if not 0 < length <= MAX_HEADER_BYTES:
+        raise MessageError(f"a header of {length} bytes: at most {MAX_HEADER_BYTES} are read")
+    return int(length)
+
+
+def unpack_header(header: bytes) -> tuple[Message, tuple[TensorSpec, ...]]:
+    """The message without its tensors, and what they will be.
+
+    Raises:
+        MessageError: names the field that is missing, unknown, or out of its range.
+    """
+    fields = _unpack(header)
+    if set(fields) != _FIELDS:
+        odd = sorted(str(name)[:40] for name in set(fields) ^ _FIELDS)
+        raise MessageError(f"header fields missing or unknown: {', '.join(odd)}")
+    _require(fields["v"] == VERSION, f"version {fields['v']!r} is not {VERSION}")
+    _require(fields["kind"] in get_args(Kind), f"kind {str(fields['kind'])[:40]!r} is unknown")
+    for name in ("epoch", "chunk", "due"):
+        _require(_is_count(fields[name]), f"{name} {str(fields[name])[:40]} is no count")
+    _require(_is_name(fields["session"]), "session is no short text")
+    message = Message(
+        kind=fields["kind"],
+        session=fields["session"],
+        epoch=fields["epoch"],
+        chunk=fields["chunk"],
+        due_ns=fields["due"],
+        facts=_checked_facts(fields["facts"]),
+    )
+    return message, _checked_specs(fields["tensors"])
+
+
+def _unpack(header: bytes) -> dict[Any, Any]:
+    """The header's map, made of nothing but plain values."""
+    try:
+        fields = msgpack.unpackb(header, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise MessageError(f"the header is no msgpack map ({type(error).__name__})") from error
+    if not isinstance(fields, dict):
+        raise MessageError("the header is no msgpack map")
+    return fields
+
+
+def _checked_facts(facts: Any) -> dict[str, Fact]:
+    """Facts that are short texts, numbers, or counts by name."""
+    _require(isinstance(facts, dict), "facts is no map")
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            plain = all(_is_name(k) and _is_integer(v) for k, v in value.items())
+        elif isinstance(value, str):
+            plain = len(value) <= MAX_HEADER_BYTES
+        else:
+            plain = _is_integer(value) or isinstance(value, float)
+        _require(_is_name(name) and plain, f"fact {str(name)[:40]!r} is no plain value")
+    return dict(facts)
+
+
+def _checked_specs(specs: Any) -> tuple[TensorSpec, ...]:
+    """The announced tensors, as long as they can be held."""
+    _require(isinstance(specs, list) and len(specs) <= MAX_TENSORS, "tensors is no short list")
+    checked = []
+    for spec in specs:
+        _require(isinstance(spec, list) and len(spec) == 3, "a tensor needs name, type and shape")
+        name, dtype, shape = spec
+        _require(_is_name(name), "a tensor's name is no short text")
+        _require(isinstance(dtype, str) and dtype in DTYPES, f"tensor {name}: unknown type")
+        fits = isinstance(shape, list) and len(shape) <= 8 and all(map(_is_count, shape))
+        _require(fits, f"tensor {name}: its shape is no list of counts")
+        checked.append(TensorSpec(name=name, dtype=DTYPES[dtype], shape=tuple(shape)))
+    _require(len({spec.name for spec in checked}) == len(checked), "a tensor's name repeats")
+    total = sum(spec.num_bytes for spec in checked)
+    _require(total <= MAX_TENSOR_BYTES, f"tensors of {total} bytes: too large")
+    return tuple(checked)
+
+
+def _require(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise MessageError(complaint)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_integer(value) and 0 <= value < 1 << 63
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_NAME

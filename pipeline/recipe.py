@@ -1,0 +1,86 @@
+"""What a stage node shall run, small enough to be sent to the process that runs it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from pipeline.plan import Plan
+from pipeline.stage import DecodeStage, DenoiseStage, Stage
+
+
+class Recipe(Protocol):
+    """Makes a stage where it is to run; must be importable there by name."""
+
+    @property
+    def name(self) -> str:
+        """What the stage is called in reports."""
+        ...
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the plan behind a chunk that leaves the stage."""
+        ...
+
+    def build(self) -> Stage[Any]:
+        """The stage, with its weights loaded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenoiseRecipe:
+    """Stage `index` of a plan, with the network of a model folder."""
+
+    model: str
+    plan: Plan
+    index: int
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def name(self) -> str:
+        """The stage's name in the plan."""
+        return self.plan.stages[self.index].name
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the plan up to this stage's last."""
+        return self.plan.first_step(self.index + 1)
+
+    def build(self) -> DenoiseStage:
+        """Load the model and take the plan's steps."""
+        from pipeline.model import load_model
+
+        model = load_model(self.model, device=self.device, dtype=self.dtype)
+        return DenoiseStage(
+            model.denoiser(self.plan),
+            self.plan.stages[self.index].steps,
+            first_step=self.plan.first_step(self.index),
+            window_frames=self.plan.window_frames,
+            frames_per_chunk=self.plan.frames_per_chunk,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRecipe:
+    """The decoder of a model folder."""
+
+    model: str
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def name(self) -> str:
+        """Always the same."""
+        return "decode"
+
+    @property
+    def steps_done(self) -> int:
+        """No chunk of latents leaves it."""
+        return 0
+
+    def build(self) -> DecodeStage:
+        """Load the model and take its codec."""
+        from pipeline.model import load_model
+
+        return DecodeStage(load_model(self.model, device=self.device, dtype=self.dtype).codec)

@@ -1,0 +1,329 @@
+"""A stage with a life of its own: receives, chooses, computes, logs and sends.
+
+Only the compute thread touches the stage; control (open a session, export one) is done by it too,
+between two chunks. Chunks of one session come in order, those of different sessions by deadline.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pipeline.channel import Listener
+from pipeline.checkpoint import CheckpointStore
+from pipeline.edge import EdgeSettings, Receiver, Sender, Target
+from pipeline.errors import NodeDown
+from pipeline.frame_ring import FrameRing, RingSpec
+from pipeline.inbox import Inbox
+from pipeline.message import Message
+from pipeline.packing import (
+    pack_error,
+    pack_state,
+    pack_video,
+    pack_work,
+    unpack_state,
+    unpack_work,
+)
+from pipeline.session_state import SessionState
+from pipeline.spans import Span, Spans
+from pipeline.stage import ChunkWork, SessionInputs, Stage
+
+ResultT = TypeVar("ResultT")
+
+# Opening a session runs the network once, and waits for the chunk that is being worked on.
+COMMAND_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """How a node works.
+
+    A checkpoint is kept every `checkpoint_chunks` chunks of a session; 0 keeps none.
+    """
+
+    edge: EdgeSettings
+    checkpoint_chunks: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A session as a node must know it; `ring` is where a decoder puts its pictures."""
+
+    inputs: SessionInputs
+    epoch: int
+    ring: RingSpec | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """What a node holds of a session beside the stage's own state."""
+
+    opening: Opening
+    ring: FrameRing | None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """Something for the compute thread to do, or the word that it never will."""
+
+    run: Callable[[], None]
+    refuse: Callable[[], None]
+
+
+class StageNode:
+    """Runs one stage between a listener and wherever `lead_to` points."""
+
+    def __init__(
+        self,
+        stage: Stage[Any],
+        listener: Listener,
+        *,
+        name: str,
+        settings: NodeSettings,
+        steps_done: int = 0,
+        store: CheckpointStore | None = None,
+        on_crash: Callable[[BaseException], None] | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Own the stage and the listener; nothing moves before `start`.
+
+        `steps_done` is what the plan has behind it when a chunk leaves; `on_crash` hears of
+        errors that are of the node itself and not of one session.
+        """
+        self._stage, self._settings, self._store, self._clock_ns = stage, settings, store, clock_ns
+        self._steps_done, self._on_crash = steps_done, on_crash
+        self._inbox = Inbox(settings.edge.log_chunks)
+        self._commands: deque[_Command] = deque()
+        self._changed = threading.Condition()
+        self._open: dict[int, _Open] = {}
+        self._stopping = False
+        self._spans = Spans(name)
+        self._busy_since_ns: int | None = None
+        self._sender = Sender(name, settings.edge)
+        self._receiver = Receiver(
+            name, listener, settings.edge, positions=self._positions, take=self._take_in
+        )
+        self._thread = threading.Thread(target=self._run, name=f"{name}-compute", daemon=True)
+        self._thread.start()
+
+    def where(self) -> str:
+        """Address at which the stage before this one connects."""
+        return self._receiver.address
+
+    def start(self) -> None:
+        """Begin to receive and to send; sessions that are open by now can go on."""
+        self._receiver.start()
+        self._sender.start()
+
+    def lead_to(self, target: Target) -> None:
+        """Send what is made to another receiver."""
+        self._sender.lead_to(target)
+
+    def prepare(self, opening: Opening) -> None:
+        """Open a session, going on from its checkpoint if there is one.
+
+        Opening a session twice changes nothing.
+        """
+        self._in_compute(lambda: self._prepare(opening))
+
+    def reset(self, epoch: int) -> None:
+        """Forget a session and what it has under way; one that is unknown is no error."""
+        self._in_compute(lambda: self._reset(epoch))
+
+    def export_state(self, epoch: int) -> SessionState:
+        """The stage's state of a session that has nothing under way."""
+        session = self._open[epoch].opening.inputs.session
+        return self._in_compute(lambda: self._stage.export_state(session))
+
+    def import_state(self, epoch: int, state: SessionState, position: int) -> None:
+        """Go on with a session after chunk `position`."""
+        self._in_compute(lambda: self._import(epoch, state, position))
+
+    def take_spans(self) -> list[Span]:
+        """What the stage did since this was asked last."""
+        return self._spans.taken()
+
+    def busy_s(self) -> float:
+        """How long the compute thread has been at what it does now; 0 when it waits."""
+        since_ns = self._busy_since_ns
+        return 0.0 if since_ns is None else (self._clock_ns() - since_ns) / 1e9
+
+    def depths(self) -> dict[str, int]:
+        """Messages that wait before and after the stage, and open sessions."""
+        with self._changed:
+            inbox, sessions = len(self._inbox), len(self._open)
+        return {"inbox": inbox, "outbox": self._sender.num_pending(), "sessions": sessions}
+
+    def stop(self) -> None:
+        """End all threads and forget all sessions, their checkpoints too."""
+        self._end_threads()
+        for epoch in list(self._open):
+            self._reset(epoch)
+        self._stage.close()
+
+    def abandon(self) -> None:
+        """End all threads as if the process had died: checkpoints stay."""
+        self._end_threads()
+        for held in self._open.values():
+            if held.ring is not None:
+                held.ring.close()
+
+    def _end_threads(self) -> None:
+        self._receiver.stop()
+        self._sender.stop()
+        with self._changed:
+            self._stopping = True
+            for command in self._commands:
+                command.refuse()
+            self._commands.clear()
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _positions(self) -> dict[str, int]:
+        with self._changed:
+            return self._inbox.positions()
+
+    def _take_in(self, message: Message) -> None:
+        """Called by the receiver for every message."""
+        with self._changed:
+            if self._inbox.put(message):
+                self._spans.arrived(message, self._clock_ns())
+                self._changed.notify_all()
+
+    def _in_compute(self, act: Callable[[], ResultT]) -> ResultT:
+        """Have the compute thread do something before its next chunk, and wait for the result."""
+        future: Future[ResultT] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(act())
+            except Exception as error:  # noqa: BLE001 - whoever asked gets it
+                future.set_exception(error)
+
+        def refuse() -> None:
+            future.set_exception(NodeDown("the node has ended"))
+
+        with self._changed:
+            if self._stopping:
+                raise NodeDown("the node has ended")
+            self._commands.append(_Command(run=run, refuse=refuse))
+            self._changed.notify_all()
+        return future.result(COMMAND_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            while (act := self._next_act()) is not None:
+                self._busy_since_ns = self._clock_ns()
+                act()
+                self._busy_since_ns = None
+        except BaseException as error:
+            if self._on_crash is not None:
+                self._on_crash(error)
+            raise
+
+    def _next_act(self) -> Callable[[], None] | None:
+        """What to do next, None when all shall end."""
+        with self._changed:
+            while not self._stopping:
+                if self._commands:
+                    return self._commands.popleft().run
+                message = self._inbox.take()
+                if message is not None:
+                    return lambda: self._process(message)
+                self._changed.wait()
+            return None
+
+    def _process(self, message: Message) -> None:
+        """Do the stage's share of a chunk, unless its session failed before."""
+        held = self._open.get(message.epoch)
+        if held is None or held.failed:
+            return
+        began_ns = self._clock_ns()
+        made = self._make(held, message)
+        held.failed = made.kind == "error"
+        self._spans.done(message, began_ns, self._clock_ns())
+        self._sender.append(made)
+        every = self._settings.checkpoint_chunks
+        if every and (message.chunk + 1) % every == 0 and not held.failed:
+            self._save(held, message.chunk)
+
+    def _make(self, held: _Open, message: Message) -> Message:
+        """What follows from a message: work, pictures, or the word that the session failed."""
+        if message.kind == "error":
+            return message
+        try:
+            made = self._stage.process(unpack_work(message))
+            if isinstance(made, ChunkWork):
+                return self._pack(made, message)
+            return self._show(held, pack_video(made, message))
+        except (ValueError, KeyError, RuntimeError) as error:
+            return pack_error(error, message)
+
+    def _pack(self, work: ChunkWork, message: Message) -> Message:
+        return pack_work(work, epoch=message.epoch, due_ns=message.due_ns, step=self._steps_done)
+
+    def _show(self, held: _Open, pictures: Message) -> Message:
+        """The pictures in the ring, if there is one, and a message that says so."""
+        if held.ring is None:
+            return pictures
+        frames_THWC = pictures.tensors["frames_THWC"].numpy()
+        held.ring.write(pictures.chunk, frames_THWC)
+        shape = dict(zip("THWC", frames_THWC.shape, strict=True))
+        return Message(
+            kind="frames",
+            session=pictures.session,
+            epoch=pictures.epoch,
+            chunk=pictures.chunk,
+            due_ns=pictures.due_ns,
+            facts={**pictures.facts, "shape": shape},
+        )
+
+    def _prepare(self, opening: Opening) -> None:
+        if opening.epoch in self._open:
+            return
+        ring = None if opening.ring is None else FrameRing(opening.ring)
+        self._stage.prepare(opening.inputs)
+        self._open[opening.epoch] = _Open(opening=opening, ring=ring)
+        kept = [] if self._store is None else self._store.load(opening.epoch)
+        position = -1
+        if kept:
+            self._stage.import_state(opening.inputs.session, unpack_state(kept[0]))
+            position = kept[0].chunk
+        self._sender.open(opening.epoch, kept[1:])
+        with self._changed:
+            self._inbox.open(opening.epoch, position, fresh=not kept)
+
+    def _reset(self, epoch: int) -> None:
+        held = self._open.pop(epoch, None)
+        if held is None:
+            return
+        with self._changed:
+            self._inbox.close(epoch)
+        self._sender.close(epoch)
+        self._stage.reset(held.opening.inputs.session)
+        if held.ring is not None:
+            held.ring.close()
+        if self._store is not None:
+            self._store.drop(epoch)
+
+    def _import(self, epoch: int, state: SessionState, position: int) -> None:
+        held = self._open[epoch]
+        self._stage.import_state(held.opening.inputs.session, state)
+        self._sender.open(epoch)
+        with self._changed:
+            self._inbox.open(epoch, position)
+        self._save(held, position)
+
+    def _save(self, held: _Open, chunk: int) -> None:
+        """Keep the session's state and its log: who follows can serve the next stage from them."""
+        if self._store is None:
+            return
+        epoch, session = held.opening.epoch, held.opening.inputs.session
+        state = pack_state(
+            self._stage.export_state(session), session=session, epoch=epoch, chunk=chunk
+        )
+        self._store.save(epoch, [state, *self._sender.logged(epoch)])

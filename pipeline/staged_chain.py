@@ -1,0 +1,324 @@
+"""A chain whose stages live elsewhere: sends chunks in, takes pictures out, keeps the window.
+
+At most `window` chunks of a session are under way; that bounds every queue between here and the
+decoder. What was sent stays in the entry's log until it can no longer be needed.
+"""
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from pipeline.channel import listen
+from pipeline.controller import Controller, WatchSettings
+from pipeline.edge import EdgeSettings, Receiver, Sender
+from pipeline.errors import ChainDown, ModelError
+from pipeline.frame_ring import FrameRing, RingSpec
+from pipeline.host import Host, NodeSpec
+from pipeline.message import Message
+from pipeline.packing import pack_work, unpack_video
+from pipeline.recipe import Recipe
+from pipeline.session_state import SessionState
+from pipeline.stage import ChunkWork, SessionInputs
+from pipeline.stage_node import NodeSettings, Opening
+from video.chunk import VideoChunk
+
+# Checkpoints are this many chunks apart: what a stage that died must compute once more.
+CHECKPOINT_CHUNKS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainSettings:
+    """How a staged chain works.
+
+    `window` is how many chunks of a session may be under way (None: two more than stages);
+    `stall_s` how long nothing may come out before the chain is given up; `threads` what torch may
+    use in each node; `transport` `unix`, `tcp` or `queue`; `frames_per_chunk` pictures a chunk.
+    """
+
+    pictures_per_chunk: int
+    window: int | None = None
+    checkpoint_chunks: int = CHECKPOINT_CHUNKS
+    stall_s: float = 120.0
+    threads: int = 1
+    transport: str = "unix"
+    watch: WatchSettings = field(default_factory=WatchSettings)
+
+
+@dataclass(slots=True)
+class _Session:
+    """One open session as seen from the entry and the exit."""
+
+    epoch: int
+    ring: FrameRing
+    base_ns: int
+    chunk_ns: int
+    submitted: int = -1
+    completed: int = -1
+    ready: deque[VideoChunk] = field(default_factory=deque)
+    error: Exception | None = None
+
+
+class StagedChain:
+    """The `Chain` of stages that a host runs; one thread at a time per session."""
+
+    def __init__(
+        self,
+        host: Host,
+        recipes: Sequence[Recipe],
+        folder: Path,
+        settings: ChainSettings,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Make the nodes and join them; `folder` is the chain's own, for sockets and memory.
+
+        Raises:
+            ModelError, PlanError, ChainError: a stage cannot be built.
+            ChainDown: nodes die as soon as they are made.
+        """
+        self._folder, self._settings, self._clock_ns = folder, settings, clock_ns
+        self._window = settings.window or len(recipes) + 2
+        self._sessions: dict[str, _Session] = {}
+        self._epochs = count(1)
+        self._num_done = 0
+        self._changed = threading.Condition()
+        edge = EdgeSettings(
+            token=secrets.token_hex(16),
+            log_chunks=self._window + (settings.checkpoint_chunks or 3 * CHECKPOINT_CHUNKS) + 2,
+        )
+        self._source = Sender("source", edge)
+        listener = listen(self._address("sink"), timeout_s=edge.timeout_s)
+        self._sink = Receiver("sink", listener, edge, positions=self._positions, take=self._take_in)
+        node = NodeSettings(edge=edge, checkpoint_chunks=settings.checkpoint_chunks)
+        self.controller = Controller(
+            host,
+            [self._spec(index, recipe, node) for index, recipe in enumerate(recipes)],
+            lead_source=self._source.lead_to,
+            sink_address=self._sink.address,
+            num_done=lambda: self._num_done,
+            watch=settings.watch,
+        )
+        self._source.start()
+        self._sink.start()
+        try:
+            self.controller.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _spec(self, index: int, recipe: Recipe, node: NodeSettings) -> NodeSpec:
+        return NodeSpec(
+            position=index,
+            recipe=recipe,
+            address=self._address(f"n{index}-*"),
+            settings=node,
+            store=self._folder / f"state{index}" if node.checkpoint_chunks else None,
+            threads=self._settings.threads,
+        )
+
+    def _address(self, name: str) -> str:
+        """Where something of this chain listens."""
+        if self._settings.transport == "tcp":
+            return "tcp:127.0.0.1:0"
+        if self._settings.transport == "queue":
+            return f"queue:{self._folder.name}/{name}"
+        return f"unix:{self._folder / name}"
+
+    def prepare(self, inputs: SessionInputs) -> None:
+        """Open a session in every stage; one of the same name is closed first."""
+        self.reset(inputs.session)
+        epoch = next(self._epochs)
+        *_, height, width = inputs.image_BCHW.shape
+        spec = RingSpec(
+            path=str(self._folder / f"frames{epoch}"),
+            num_slots=self._window + 1,
+            slot_bytes=self._settings.pictures_per_chunk * height * width * 3,
+        )
+        chunk_ns = int(self._settings.pictures_per_chunk * 1_000_000_000 / inputs.fps)
+        with self._changed:
+            session = _Session(
+                epoch=epoch,
+                ring=FrameRing(spec, create=True),
+                base_ns=self._first_due_ns(),
+                chunk_ns=chunk_ns,
+            )
+            self._sessions[inputs.session] = session
+        self._source.open(epoch)
+        try:
+            self.controller.open(Opening(inputs=inputs, epoch=epoch, ring=spec))
+        except BaseException:
+            self._forget(inputs.session)
+            raise
+
+    def _first_due_ns(self) -> int:
+        """When a new session's time begins: with the slowest of those that run ahead of time."""
+        ahead = [s.base_ns + (s.completed + 1) * s.chunk_ns for s in self._sessions.values()]
+        return max(self._clock_ns(), min(ahead, default=0))
+
+    def submit(self, work: ChunkWork) -> list[VideoChunk]:
+        """Send the session's next chunk; return the pictures that are there by now.
+
+        Waits while the window is full.
+
+        Raises:
+            ModelError: the session failed in a stage.
+            ChainDown: the chain cannot be healed, or nothing comes out.
+        """
+        session = self._sessions[work.session]
+        self._await(session, lambda: session.submitted - session.completed < self._window)
+        if work.latent.index != session.submitted + 1:
+            raise ValueError(
+                f"chunk {work.latent.index} of session {work.session} came after "
+                f"{session.submitted}: submit chunks in order"
+            )
+        due_ns = session.base_ns + (work.latent.index + 1) * session.chunk_ns
+        session.submitted = work.latent.index
+        self._source.append(pack_work(work, epoch=session.epoch, due_ns=due_ns, step=0))
+        return self._taken(session)
+
+    def drain(self, session: str) -> list[VideoChunk]:
+        """Wait for what is under way; return all pictures that were not returned yet."""
+        held = self._sessions[session]
+        self._await(held, lambda: held.submitted == held.completed)
+        return self._taken(held)
+
+    def _await(self, session: _Session, holds: Callable[[], bool]) -> None:
+        """Wait until a condition holds, as long as chunks keep coming out of the chain."""
+        with self._changed:
+            seen, until_ns = self._num_done, self._deadline_ns()
+            while not holds() and session.error is None:
+                self._changed.wait(0.1)
+                self.controller.require_alive()
+                if self._num_done != seen:
+                    seen, until_ns = self._num_done, self._deadline_ns()
+                if self._clock_ns() > until_ns:
+                    raise ChainDown(
+                        f"no pictures came out of the chain for {self._settings.stall_s:g} s"
+                    )
+            if session.error is not None:
+                raise session.error
+
+    def _deadline_ns(self) -> int:
+        return self._clock_ns() + int(self._settings.stall_s * 1e9)
+
+    def _taken(self, session: _Session) -> list[VideoChunk]:
+        with self._changed:
+            pictures = list(session.ready)
+            session.ready.clear()
+        return pictures
+
+    def reset(self, session: str) -> None:
+        """Forget a session and what it has under way; one that is unknown is no error."""
+        held = self._sessions.get(session)
+        if held is not None:
+            self.controller.close_session(held.epoch)
+            self._forget(session)
+
+    def _forget(self, session: str) -> None:
+        with self._changed:
+            held = self._sessions.pop(session)
+            held.ring.remove()
+        self._source.close(held.epoch)
+
+    def export_state(self, session: str) -> SessionState:
+        """The state of every stage once all chunks are out, and the pictures not taken yet."""
+        held = self._sessions[session]
+        self._await(held, lambda: held.submitted == held.completed)
+        states = self.controller.export_states(held.epoch)
+        parts = {f"stage{index}": state for index, state in enumerate(states)}
+        with self._changed:
+            for index, video in enumerate(held.ready):
+                parts[f"ready{index}"] = _pack_ready(video)
+            numbers = {"position": held.submitted, "num_ready": len(held.ready)}
+        parts["chain"] = SessionState(numbers=numbers)
+        return SessionState.of(parts)
+
+    def import_state(self, session: str, state: SessionState) -> None:
+        """Go on from an export of a chain with the same cuts; the session must be prepared.
+
+        Raises:
+            ValueError: the export is of a chain of another kind.
+        """
+        held = self._sessions[session]
+        numbers = state.part("chain").numbers
+        if "position" not in numbers:
+            raise ValueError("the state is not of a staged chain: import it where it came from")
+        position = numbers["position"]
+        stages = [state.part(f"stage{index}") for index in range(self.controller.num_nodes)]
+        self.controller.import_states(held.epoch, stages, position)
+        with self._changed:
+            held.submitted = held.completed = position
+            for index in range(numbers["num_ready"]):
+                held.ready.append(_unpack_ready(state.part(f"ready{index}")))
+        self._source.open(held.epoch)
+
+    def _positions(self) -> dict[str, int]:
+        with self._changed:
+            return {str(s.epoch): s.completed for s in self._sessions.values()}
+
+    def _take_in(self, message: Message) -> None:
+        """Called by the receiver for whatever the decoder sends."""
+        with self._changed:
+            session = self._sessions.get(message.session)
+            if session is None or session.epoch != message.epoch:
+                return
+            if message.kind == "error":
+                session.error = _raised(message)
+            elif message.chunk == session.completed + 1:
+                session.ready.append(unpack_video(_with_pictures(message, session.ring)))
+                session.completed = message.chunk
+                self._num_done += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End all nodes and forget all sessions."""
+        self.controller.close()
+        self._source.stop()
+        self._sink.stop()
+        for session in list(self._sessions):
+            self._forget(session)
+
+
+def _with_pictures(message: Message, ring: FrameRing) -> Message:
+    """The message with its pictures copied out of the ring."""
+    shape = message.facts.get("shape")
+    if not isinstance(shape, dict):
+        return message
+    frames_THWC = ring.read(message.chunk, tuple(shape[axis] for axis in "THWC"))
+    return replace(message, tensors={"frames_THWC": torch.from_numpy(frames_THWC)})
+
+
+def _raised(message: Message) -> Exception:
+    """What the stage raised, as far as it is told."""
+    text = str(message.facts.get("text"))
+    return ModelError(text) if message.facts.get("type") == "ModelError" else ChainDown(text)
+
+
+def _pack_ready(video: VideoChunk) -> SessionState:
+    """Pictures as a state."""
+    return SessionState(
+        tensors={"frames_THWC": torch.from_numpy(video.frames_THWC)},
+        numbers={
+            "pts": video.pts,
+            "base_num": video.time_base.numerator,
+            "base_den": video.time_base.denominator,
+        },
+    )
+
+
+def _unpack_ready(state: SessionState) -> VideoChunk:
+    """The pictures that `_pack_ready` packed."""
+    numbers = state.numbers
+    return VideoChunk(
+        frames_THWC=state.tensors["frames_THWC"].numpy(),
+        pts=numbers["pts"],
+        time_base=Fraction(numbers["base_num"], numbers["base_den"]),
+    )

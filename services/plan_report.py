@@ -1,0 +1,288 @@
+"""What `viva plan` tells: a plan placed on devices, as values, as a table and as JSON."""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.catalog import configs_folder, is_bare_name, shipped_plans
+from pipeline.chain_work import ChainWork
+from pipeline.device import Cluster, Device, gib, standard_device
+from pipeline.errors import ModelError, PlanError
+from pipeline.model import MAX_CONFIG_BYTES, ModelConfig, read_config
+from pipeline.model_work import chain_work
+from pipeline.node_choice import Strategy
+from pipeline.outlook import MAX_LOAD, Outlook, outlook
+from pipeline.partition import DecoderChoice
+from pipeline.placement import PlacedStage, Placement
+from pipeline.plan import Plan, load_plan
+from pipeline.planner import PlacementRequest, place
+from pipeline.step_cost import ChainCosts, modelled_costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanQuestion:
+    """What a user asks of a plan; None stands for the model's, the machine's or the planner's own.
+
+    `step_ms` are measured times that replace the model's: one for all steps, or one for each.
+    """
+
+    plan: str
+    model: str = "pocket"
+    cluster: Cluster | None = None
+    num_sessions: int = 1
+    num_stages: int | None = None
+    size: tuple[int, int] | None = None
+    fps: Fraction | None = None
+    decoder: DecoderChoice = "auto"
+    strategy: Strategy = "pack"
+    step_ms: tuple[float, ...] = ()
+    decode_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanAnswer:
+    """A placement with what it was made from and what to expect of it."""
+
+    model: str
+    size: tuple[int, int]
+    fps: Fraction
+    work: ChainWork
+    placement: Placement
+    expected: Outlook
+    is_measured: bool
+
+
+def answer(question: PlanQuestion) -> PlanAnswer:
+    """Place the plan and say what to expect.
+
+    Raises:
+        ModelError, PlanError: one line with the remedy.
+    """
+    plan = load_plan(question.plan)
+    folder, config = read_model_config(question.model)
+    work = chain_work(config, plan, folder=folder, size=question.size)
+    cluster = question.cluster or this_machine()
+    placement = place(
+        PlacementRequest(
+            plan=plan,
+            work=work,
+            costs=_costs(work, cluster, question),
+            cluster=cluster,
+            num_sessions=question.num_sessions,
+            num_stages=question.num_stages,
+            decoder=question.decoder,
+            strategy=question.strategy,
+        )
+    )
+    fps = question.fps or config.fps
+    return PlanAnswer(
+        model=config.name,
+        size=question.size or config.native_size,
+        fps=fps,
+        work=work,
+        placement=placement,
+        expected=outlook(placement, work, fps),
+        is_measured=bool(question.step_ms) and question.decode_ms is not None,
+    )
+
+
+def _costs(work: ChainWork, cluster: Cluster, question: PlanQuestion) -> ChainCosts:
+    """Modelled costs, less those that the user has measured."""
+    modelled = modelled_costs(work)
+    times = question.step_ms
+    if len(times) not in (0, 1, len(modelled.steps)):
+        raise PlanError(
+            f"--step-ms has {len(times)} times for {len(modelled.steps)} steps: give one for all "
+            "of them, or one for each"
+        )
+    steps, decode = list(modelled.steps), modelled.decode
+    for device in cluster.devices:
+        if times:
+            each = times * len(steps) if len(times) == 1 else times
+            steps = [s.fixed_at(device, ms) for s, ms in zip(steps, each, strict=True)]
+        if question.decode_ms is not None:
+            decode = decode.fixed_at(device, question.decode_ms)
+    return ChainCosts(steps=tuple(steps), decode=decode, hinges=modelled.hinges)
+
+
+def read_model_config(name: str) -> tuple[Path, ModelConfig]:
+    """The config of a model by its name, folder or `.json` file; its weights need not be there.
+
+    Raises:
+        ModelError: nothing is found, or it is no model's config.
+    """
+    path = Path(name)
+    if is_bare_name(name) and path.suffix != ".json":
+        path = configs_folder() / "models" / f"{name}.json"
+        if not path.is_file():
+            return read_config(name)
+    elif path.suffix != ".json":
+        return read_config(name)
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: not a model config")
+        return path.parent, ModelConfig.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            reason = f"{'.'.join(str(part) for part in first['loc']) or 'file'}: {first['msg']}"
+        raise ModelError(f"{path} is no model config ({reason}): give a config.json") from error
+
+
+def this_machine() -> Cluster:
+    """The devices here: its cards, else its cores, which share its memory."""
+    import torch
+
+    cards = [
+        standard_device(
+            "cuda", index, memory_bytes=torch.cuda.get_device_properties(index).total_memory
+        )
+        for index in range(torch.cuda.device_count())
+    ]
+    if cards:
+        return Cluster(devices=tuple(cards))
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // cores
+    devices = (standard_device("cpu", index, memory_bytes=memory) for index in range(cores))
+    return Cluster(devices=tuple(devices))
+
+
+def as_record(found: PlanAnswer) -> dict[str, Any]:
+    """The answer as plain values for JSON."""
+    expected, placement = found.expected, found.placement
+    return {
+        "plan": placement.plan.name,
+        "model": found.model,
+        "width": found.size[0],
+        "height": found.size[1],
+        "fps": str(found.fps),
+        "sessions": placement.num_sessions,
+        "stages": [_stage_record(stage, found) for stage in placement.stages],
+        "chunk_ms": expected.chunk_ms,
+        "period_ms": expected.period_ms,
+        "pictures_per_s": expected.fps,
+        "latency_ms": expected.latency_ms,
+        "mouth_to_picture_ms": expected.mouth_ms,
+        "opening_ms": expected.opening_ms,
+        "load": expected.load,
+        "real_time": expected.real_time,
+        "sessions_that_fit": expected.num_fit,
+        "limit": expected.limit,
+        "is_measured": found.is_measured,
+    }
+
+
+def _stage_record(stage: PlacedStage, found: PlanAnswer) -> dict[str, Any]:
+    bubbles = dict(found.expected.bubbles)
+    return {
+        "name": stage.name,
+        "first_step": stage.first,
+        "num_steps": stage.num_lanes,
+        "node": stage.device.node,
+        "device": stage.device.name,
+        "fraction": stage.fraction,
+        "time_ms": stage.time_ms,
+        "bubble": bubbles[stage.device],
+        "memory_bytes": stage.need.total(found.placement.num_sessions),
+        "device_memory_bytes": stage.device.memory_bytes,
+    }
+
+
+def renderable(found: PlanAnswer) -> Group:
+    """The answer as a person reads it: a table and what it comes to."""
+    width, height = found.size
+    title = (
+        f"plan {found.placement.plan.name}, model {found.model}, {width}x{height} at "
+        f"{found.fps} fps, {_count(found.placement.num_sessions, 'session')}"
+    )
+    return Group(Text(title), _table(found), *map(Text, _summary(found)))
+
+
+def _table(found: PlanAnswer) -> Table:
+    """A row for each stage."""
+    table = Table()
+    for name in ("stage", "steps", "sigma", "device"):
+        table.add_column(name)
+    for name in ("ms a chunk", "of device", "bubbles", "memory", "of"):
+        table.add_column(name, justify="right")
+    bubbles = dict(found.expected.bubbles)
+    for stage in found.placement.stages:
+        table.add_row(
+            stage.name,
+            _steps(stage),
+            _sigmas(stage, found.placement.plan),
+            _device(stage.device, found.placement),
+            f"{stage.time_ms:.1f}",
+            f"{stage.fraction:.0%}",
+            f"{bubbles[stage.device]:.0%}",
+            gib(stage.need.total(found.placement.num_sessions)),
+            gib(stage.device.memory_bytes),
+        )
+    return table
+
+
+def _steps(stage: PlacedStage) -> str:
+    if stage.decodes:
+        return "-"
+    names = str(stage.first) if stage.num_lanes == 1 else f"{stage.first}-{stage.end - 1}"
+    return f"{names} batched" if stage.batched else names
+
+
+def _sigmas(stage: PlacedStage, plan: Plan) -> str:
+    if stage.decodes:
+        return "-"
+    steps = plan.steps[stage.first : stage.end]
+    return f"{steps[0].sigma_in:.3g} > {steps[-1].sigma_out:.3g}"
+
+
+def _device(device: Device, placement: Placement) -> str:
+    several = len({stage.device.node for stage in placement.stages}) > 1
+    return f"{device.node}/{device.name}" if several else device.name
+
+
+def _summary(found: PlanAnswer) -> list[str]:
+    """What the figures come to, in sentences."""
+    expected, num_sessions = found.expected, found.placement.num_sessions
+    each = " for each session" if num_sessions > 1 else ""
+    verdict = {
+        "yes": "real time",
+        "no headroom": f"real time, but above the {MAX_LOAD:.0%} that leave room for waiting",
+        "no": "not real time",
+    }[expected.real_time]
+    source = "as measured" if found.is_measured else "modelled from the config, not measured"
+    return [
+        f"{verdict}: {expected.fps:.1f} pictures a second{each} at full speed; live, the slowest "
+        f"device is busy {expected.load:.0%} of the time",
+        f"latency {expected.latency_ms:.0f} ms from a chunk's sound to its pictures, "
+        f"{expected.mouth_ms:.0f} ms from its first sound (a chunk shows for "
+        f"{expected.chunk_ms:.0f} ms); opening a session {expected.opening_ms:.0f} ms",
+        f"fits {_count(expected.num_fit, 'session')}, limited by {expected.limit}; times {source}",
+    ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def plan_table() -> Table:
+    """The shipped plans, one a row."""
+    table = Table()
+    for name in ("plan", "steps", "stages", "chunk", "window", "sink", "sigmas"):
+        table.add_column(name)
+    for name in shipped_plans():
+        plan = load_plan(name)
+        sink = "stays" if plan.sink_distance is None else f"{plan.sink_distance} ahead"
+        sigmas = ", ".join(f"{step.sigma_in:.3g}" for step in plan.steps)
+        counts = (len(plan.steps), len(plan.stages), plan.frames_per_chunk, plan.window_frames)
+        table.add_row(name, *map(str, counts), sink, sigmas)
+    return table

@@ -1,0 +1,85 @@
+"""`viva plan` as a user runs it: tables, JSON, and one line for what cannot be."""
+
+import json
+
+import pytest
+
+from services.cli import main
+
+pytestmark = pytest.mark.cli
+
+LARGE = ["--model", "live-avatar-14b", "--devices", "cuda:80GiB x5"]
+
+
+def run(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.argv", ["viva", "plan", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def test_plans_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = run(["list"], monkeypatch, capsys)
+    assert status == 0
+    assert "live-avatar" in out
+    assert json.loads(run(["list", "--json"], monkeypatch, capsys)[1])[0] == "live-avatar"
+
+
+def test_the_large_model_on_five_cards_comes_near_what_was_published(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = run(["show", "live-avatar", *LARGE, "--json"], monkeypatch, capsys)
+    assert status == 0
+    record = json.loads(out)
+    # Published on five such cards: 36.0 pictures a second in 16 bits, the first after 1.21 s.
+    assert record["pictures_per_s"] == pytest.approx(36.0, rel=0.15)
+    assert record["latency_ms"] == pytest.approx(1210, rel=0.15)
+    assert [stage["device"] for stage in record["stages"]] == [f"cuda:{i}" for i in range(5)]
+    assert record["real_time"] == "yes"
+    table = run(["show", "live-avatar", *LARGE], monkeypatch, capsys)[1]
+    assert "real time: " in table
+    assert "decode" in table
+
+
+def test_measured_times_replace_modelled_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["show", "live-avatar", *LARGE, "--step-ms", "265", "--decode-ms", "80", "--json"]
+    record = json.loads(run(words, monkeypatch, capsys)[1])
+    assert record["pictures_per_s"] == pytest.approx(12 / 0.265)
+    assert record["is_measured"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["show", "nope"], "unknown plan"),
+        (["show", "pocket", "--model", "nope"], "unknown model"),
+        (["show", "pocket", "--model", "nope.json"], "no model config"),
+        (["show", "pocket", "--devices", "quantum:3"], "quantum:3"),
+        (["show", "pocket", "--sessions", "0"], "--sessions"),
+        (["show", "pocket", "--stages", "9", "--devices", "cpu:2"], "4 steps"),
+        (["show", "pocket", "--size", "100x100", "--model", "live-avatar-14b"], "size"),
+        (["show", "pocket", "--decoder", "none"], "--decoder"),
+        (["show", "pocket", "--step-ms", "1,2"], "--step-ms has 2 times for 4 steps"),
+        (["show", "pocket", "--step-ms", "-1"], "--step-ms"),
+        (["show", "live-avatar", *LARGE, "--sessions", "4"], "weights 30.4 GiB"),
+        (["show"], "PLAN"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_status_two(
+    words: list[str],
+    part: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, out, err = run(words, monkeypatch, capsys)
+    assert (status, out) == (2, "")
+    assert err.startswith("viva: ")
+    assert err.count("\n") == 1
+    assert part in err
