@@ -281,7 +281,9 @@ class MotionCodec(nn.Module):
         position = torch.addcmul(grid[:, :, None], flows[:, :2], (unit / span)[:, None])
         moved = sample(portrait_B3HW, position.flatten(2, 3))
         moved = moved.reshape(batch, 3, -1, height, width)
-        _paint_over(moved, motion, flows[:, 2:], float(head_N2SS.abs().max()))
+        # On the meta device, where work is counted, nobody knows how far the head moves.
+        furthest = CANONICAL if head_N2SS.is_meta else float(head_N2SS.abs().max())
+        _paint_over(moved, motion, flows[:, 2:], furthest)
         return moved
 
     def _decode_latent(

@@ -155,3 +155,11 @@ def test_painted_regions_do_not_overlap_and_are_symmetric() -> None:
     assert eyes_y + eyes_h <= mouth_y
     assert 2 * eyes_x + eyes_w == 2 * mouth_x + mouth_w == CANONICAL
     assert all(side % 8 == 0 for side in EYES_BOX + MOUTH_BOX)
+
+
+def test_shapes_alone_can_be_decoded_so_that_work_can_be_counted() -> None:
+    with torch.device("meta"):
+        codec = MotionCodec(MotionCodecConfig())
+        state = codec.start(torch.zeros(1, 3, 96, 64))
+        frames = codec.decode(torch.zeros(1, codec.latent_channels, 2, 8, 8), state)
+    assert frames.shape == (1, 3, 8, 96, 64)
