@@ -202,7 +202,7 @@ def codec_loss(
         drawn = region(batch, motion.flow_N2FF, box, paint)
         everywhere, needed = picture_loss(drawn)
         losses[name] = everywhere * 2.0 * share
-        losses[f"{name}_inside"] = needed * 0.3 * share
+        losses[f"{name}_inside"] = needed * 0.5 * share
         losses[f"{name}_cover"] = cover_loss(drawn.cover_N1HW, drawn.need_N1HW) * 0.1
     total = torch.stack(list(losses.values())).sum()
     return total, {name: float(value.detach()) for name, value in losses.items()}

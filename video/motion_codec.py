@@ -71,6 +71,7 @@ class MotionCodecConfig(Section):
     frame_features: int = 12
     painter_channels: int = 64
     painter_blocks: int = 4
+    painter_fine: int = 32
 
     def __post_init__(self) -> None:
         """Refuse a layout that the networks do not have, before weights seem not to fit."""
@@ -167,6 +168,7 @@ class MotionCodec(nn.Module):
             config.portrait_channels,
             config.painter_channels,
             config.painter_blocks,
+            config.painter_fine,
         )
 
     def latent_size(self, height_px: int, width_px: int) -> tuple[int, int]:

@@ -43,7 +43,8 @@ class RegionPaint:
 
 
 class RegionPainter(nn.Module):
-    """Paint one region (mouth or eyes) of single frames; all layers work on 4x4-pixel cells.
+    """Paint one region (mouth or eyes) of single frames; layers work on 4x4-pixel cells,
+    the last two on 2x2 pixels, where teeth and lashes get their edges.
 
     `read` does once a session what depends on the portrait alone. A pixel's colour is a mixture
     of colours that the portrait shows in this region, plus a correction: lids take the person's
@@ -51,9 +52,12 @@ class RegionPainter(nn.Module):
     """
 
     def __init__(
-        self, box: Box, features: int, channels: int, hidden: int, num_blocks: int
+        self, box: Box, features: int, channels: int, hidden: int, num_blocks: int, fine: int
     ) -> None:
-        """`features` are given per frame, `channels` is the width of the portrait's map."""
+        """`features` are given per frame, `channels` is the width of the portrait's map.
+
+        `hidden` is the width of layers on cells, `fine` that of the last ones on 2x2 pixels.
+        """
         super().__init__()
         self.box = box
         _, _, width, height = box
@@ -66,10 +70,14 @@ class RegionPainter(nn.Module):
         self.settle = nn.Conv2d(hidden, 2 * hidden, 1)
         self.enter = nn.Conv2d(3 * CELL**2 + 3 + features, hidden, 3, padding=1)
         self.body = nn.Sequential(*(MixBlock(hidden) for _ in range(num_blocks)))
-        self.out = nn.Conv2d(hidden, 4 * CELL**2 + 2 * 4 + PALETTE, 1)
-        nn.init.normal_(self.out.weight, std=1e-3)
-        if self.out.bias is not None:
-            nn.init.zeros_(self.out.bias)
+        self.out = nn.Conv2d(hidden, 2 * 4 + PALETTE, 1)
+        self.grow = nn.Conv2d(hidden, 4 * fine, 1)
+        self.refine = nn.Conv2d(fine + 3 * 4, fine, 3, padding=1)
+        self.draw = nn.Conv2d(fine, 4 * 4, 3, padding=1)
+        for layer in (self.out, self.draw):
+            nn.init.normal_(layer.weight, std=1e-3)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         window = feather(torch.ones(1, 1, height, width), 8)
         half = F.avg_pool2d(window, 2)
         self.register_buffer("window_11HW", window, persistent=False)
@@ -110,9 +118,12 @@ class RegionPainter(nn.Module):
         batch = len(reading.palette_BP3)
         entered_BFCHW = entered.unflatten(0, (batch, -1))
         adapted = entered_BFCHW * (1.0 + reading.scale_BCHW[:, None]) + reading.shift_BCHW[:, None]
-        result = self.out(F.relu(self.body(adapted.flatten(0, 1))))
-        pixels, correction, mixture = result.split((4 * CELL**2, 2 * 4, PALETTE), dim=1)
-        painted = F.pixel_shuffle(pixels, CELL)
+        understood = F.relu(self.body(adapted.flatten(0, 1)))
+        correction, mixture = self.out(understood).split((2 * 4, PALETTE), dim=1)
+        grown = F.pixel_shuffle(self.grow(understood), 2)
+        detailed = torch.cat((grown, F.pixel_unshuffle(warped_N3HW, 2)), dim=1)
+        detailed = detailed.contiguous(memory_format=torch.channels_last)
+        painted = F.pixel_shuffle(self.draw(F.relu(self.refine(detailed))), 2)
         shares_BFPL = mixture.unflatten(0, (batch, -1)).flatten(3).softmax(dim=2)
         base_BF3L = reading.palette_BP3.transpose(1, 2)[:, None] @ shares_BFPL
         base = base_BF3L.flatten(0, 1).unflatten(2, mixture.shape[-2:])
