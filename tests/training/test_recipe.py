@@ -15,7 +15,6 @@ from training.commands import dispatch
 from training.errors import InputError
 from training.loop import export
 from training.shards import fields_of, mirror_fields, read_shard
-from video.errors import WeightsError
 from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.warp import resize, warp
 
@@ -207,6 +206,6 @@ def test_weights_of_an_earlier_shape_are_refused_in_one_line(clips: Path, tmp_pa
     weights = MotionCodec(MotionCodecConfig()).state_dict()
     weights["refiner.enter.weight"] = torch.zeros(40, 84, 3, 3)
     export(weights, "", path)
-    with pytest.raises(WeightsError, match=r"refiner\.enter\.weight") as refusal:
+    with pytest.raises(InputError, match=r"refiner\.enter\.weight") as refusal:
         _train("measure", clips=clips, codec=path)
     assert "\n" not in str(refusal.value)

@@ -158,7 +158,7 @@ def test_painted_regions_do_not_overlap_and_are_symmetric() -> None:
 
 
 def test_shapes_alone_can_be_decoded_so_that_work_can_be_counted() -> None:
-    with torch.device("meta"):
+    with torch.device("meta"), torch.inference_mode():
         codec = MotionCodec(MotionCodecConfig())
         state = codec.start(torch.zeros(1, 3, 96, 64))
         frames = codec.decode(torch.zeros(1, codec.latent_channels, 2, 8, 8), state)
