@@ -40,12 +40,12 @@ def is_bare_name(name: str) -> bool:
 
 def _resolve(name: str, shipped: Path) -> Path:
     """What is shipped wins over a path of the same name, so a name means the same everywhere."""
-    if is_bare_name(name) and (_exists(shipped) or not _exists(Path(name))):
+    if is_bare_name(name) and (exists(shipped) or not exists(Path(name))):
         return shipped
     return Path(name)
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether there is anything; what no file system could hold (too long, say) does not exist."""
     try:
         return path.exists()

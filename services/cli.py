@@ -17,12 +17,14 @@ from audio.errors import AudioError
 from pipeline.errors import ChainDown, ChainError, ModelError, PlanError
 from services.evaluate import eval_app
 from services.options import (
+    PORTRAIT_HELP,
     OptionError,
     RenderRequest,
     parse_chain,
     parse_crop_option,
     parse_fps,
     parse_frame,
+    parse_portrait,
     parse_seconds,
     parse_seed,
     parse_size,
@@ -127,7 +129,7 @@ OverwriteFlag = Annotated[
 
 @app.command()
 def render(  # noqa: PLR0913 - one parameter per option
-    portrait: Annotated[str, _text("portrait", "FILE", "A face: PNG, JPEG or WebP.")] = "",
+    portrait: Annotated[str, _text("portrait", "FILE|NAME", PORTRAIT_HELP)] = "",
     audio: Annotated[str, _text("audio", "FILE", "Speech: any sound or video file.")] = "",
     out: Annotated[str, _text("out", "FILE", "The MP4 to write.")] = "",
     model: Annotated[str, _text("model", "NAME|DIR", "Model. (default: pocket)")] = "pocket",
@@ -159,7 +161,7 @@ def render(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Render a portrait and speech to an MP4 with sound."""
     request = RenderRequest(
-        portrait=require_path("--portrait", portrait, "face.png"),
+        portrait=parse_portrait(portrait, model),
         audio=require_path("--audio", audio, "speech.wav"),
         out=require_path("--out", out, "talking.mp4"),
         model=model,

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.options import (
+    PORTRAIT_HELP,
     OptionError,
     parse_crop_option,
+    parse_portrait,
     parse_seconds,
     parse_seed,
     require_path,
@@ -40,7 +42,7 @@ def _option(name: str, metavar: str, text: str) -> object:
     return typer.Option(f"--{name}", metavar=metavar, help=text, show_default=False)
 
 
-Portrait = Annotated[str, _option("portrait", "FILE", "A face: PNG, JPEG or WebP.")]
+Portrait = Annotated[str, _option("portrait", "FILE|NAME", PORTRAIT_HELP)]
 Model = Annotated[str, _option("model", "NAME|DIR", "Model. (default: pocket)")]
 Plan = Annotated[str, _option("plan", "NAME|FILE", "Plan. (default: the model's)")]
 Seed = Annotated[str, _option("seed", "N", "Seed of noise and behaviour. (default: 0)")]
@@ -109,7 +111,7 @@ def _request(
     from services.eval_recording import EvalRequest
 
     return EvalRequest(
-        portrait=require_path("--portrait", portrait, "face.png"),
+        portrait=parse_portrait(portrait, model),
         audio=require_path("--audio", audio, "speech.wav"),
         model=model,
         plan=plan or None,

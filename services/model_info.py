@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from pipeline.cast import read_cast
 from pipeline.model import build_parts, read_config
 from video.errors import WeightsError
 from video.weights import StoredTensor, compare_shapes, module_shapes, read_checkpoint
@@ -24,7 +25,7 @@ class PartInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A model at a glance; sizes are of the weights files."""
+    """A model at a glance; sizes are of the weights files, `cast` names its portraits."""
 
     name: str
     folder: str
@@ -40,6 +41,7 @@ class ModelInfo:
     num_parameters: int
     num_bytes: int
     parts: list[PartInfo]
+    cast: list[str]
 
 
 def inspect_model(name: str) -> ModelInfo:
@@ -68,6 +70,7 @@ def inspect_model(name: str) -> ModelInfo:
         num_parameters=sum(part.num_parameters for part in parts),
         num_bytes=sum(part.num_bytes for part in parts),
         parts=parts,
+        cast=[member.name for member in read_cast(folder)],
     )
 
 
@@ -103,6 +106,8 @@ def describe_model(info: ModelInfo) -> str:
         f"  speech  {info.speech}" + (", with a motion prior" if info.has_prior else ""),
         f"  network predicts {info.prediction}, default plan {info.plan}",
     ]
+    if info.cast:
+        lines.append(f"  cast    {', '.join(info.cast)}")
     lines += [
         f"  {part.name:<7} {part.num_parameters / 1e6:8.2f} M parameters  "
         f"{part.num_bytes / 1e6:8.2f} MB  {', '.join(part.dtypes)}"

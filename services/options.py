@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
 
+from pipeline.cast import find_portrait
+from pipeline.catalog import model_path
 from video.crop import Crop, parse_crop
 from video.frame_choice import FRAME_CHOICES, FrameChoice
 
@@ -14,6 +16,7 @@ MIN_FPS, MAX_FPS = 1, 60
 MAX_SEED = 2**63 - 1
 MAX_RENDER_S = 1_000_000
 MAX_STAGES = 64
+PORTRAIT_HELP = "A face: PNG, JPEG, WebP, or a name from viva model info."
 
 ChainKind = Literal["local", "ray"]
 
@@ -135,6 +138,16 @@ def parse_stages(text: str) -> int:
             f"--stages {text[:40]!r} is not understood: write an integer 1..{MAX_STAGES}"
         )
     return int(word)
+
+
+def parse_portrait(text: str, model: str) -> Path:
+    """The portrait's file from a path, or from a name of the model's cast.
+
+    Raises:
+        ModelError: an unknown name, or the model's cast cannot be read.
+    """
+    require_path("--portrait", text, "face.png")
+    return find_portrait(text, model_path(model))
 
 
 def require_path(option: str, text: str, example: str) -> Path:

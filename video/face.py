@@ -89,6 +89,13 @@ def aligned_box(face: Face, size: tuple[int, int] = (256, 256)) -> Box:
     return Box(x=round(left), y=round(top), width=round(width), height=round(height))
 
 
+def framed_box(side: int, size: tuple[int, int] = (256, 256)) -> Box:
+    """The box of a square picture that shows a face as `aligned_box` would, grown as there."""
+    width, height = side * max(1.0, size[0] / size[1]), side * max(1.0, size[1] / size[0])
+    left, top = (side - width) / 2, (side - height) / 4
+    return Box(x=round(left), y=round(top), width=round(width), height=round(height))
+
+
 def locate_face(image_HWC: npt.NDArray[np.uint8]) -> Face | None:
     """Find the largest face of an RGB picture, or None.
 

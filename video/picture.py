@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageCms
 
 from video.errors import ImageError
+from video.framed_mark import keep_mark
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE_PX = 20_000
@@ -101,7 +102,8 @@ def decode_picture(data: bytes, name: str) -> Image.Image:
 
     The EXIF orientation is applied, an ICC profile converted to sRGB (one that does not fit the
     picture is ignored, as browsers do), transparency laid over mid grey, CMYK, grey, palette and
-    16-bit pictures converted. Of a multi-picture JPEG (MPO) the first picture counts.
+    16-bit pictures converted. Of a multi-picture JPEG (MPO) the first picture counts. Of the
+    metadata only the mark of framed portraits stays (`video.framed_mark`).
 
     Raises:
         ImageError: not a still PNG, JPEG or WebP, too large, too small, or damaged.
@@ -116,7 +118,7 @@ def decode_picture(data: bytes, name: str) -> Image.Image:
         try:
             image.load()
             # A decoder may change the mode while it reads, so convert only now.
-            return _upright(_srgb(image), _orientation(image))
+            return keep_mark(image, _upright(_srgb(image), _orientation(image)))
         except _DECODER_FAILURES as error:
             raise ImageError(
                 f"{name}: is damaged or cut short ({_reason(error)}): get a fresh copy of it"

@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter
 
 from video.crop import Box, Crop, centred_box, parse_crop, widened_box
 from video.errors import ImageError
-from video.face import aligned_box, locate_face
+from video.face import aligned_box, framed_box, locate_face
+from video.framed_mark import carries_mark
 from video.picture import MIN_SIDE_PX, decode_picture, read_picture_file
 
 __all__ = ["Crop", "Reference", "load_portrait", "parse_crop", "portrait_from_bytes"]
@@ -85,7 +86,8 @@ def chosen_box(picture: Image.Image, size: tuple[int, int], crop: Crop, name: st
     """The box a crop means in this picture.
 
     A box given by hand with another aspect than the model's is widened around its centre, so
-    that nothing chosen is lost and nobody is stretched.
+    that nothing chosen is lost and nobody is stretched. Of a portrait that is marked as framed
+    `auto` takes the whole, without looking for a face.
     """
     if crop.box is not None:
         _check_box(crop.box, picture.size, name)
@@ -94,6 +96,8 @@ def chosen_box(picture: Image.Image, size: tuple[int, int], crop: Crop, name: st
         return widened_box(Box(x=0, y=0, width=picture.width, height=picture.height), size)
     if crop.mode == "center":
         return centred_box(picture.size, size)
+    if carries_mark(picture):
+        return framed_box(picture.width, size)
     face = locate_face(np.asarray(picture, dtype=np.uint8))
     remedy = "use --crop center, or --crop x,y,w,h around the head"
     if face is None:

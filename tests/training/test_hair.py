@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from training.facekit import FaceKit, load_facekit
 from training.hair_layer import ribbons
 from training.hairstyle import CUTS
 from training.paint import Paint, paint_head
-from training.portraits import CAST, LICENCES, write_list
 from training.strands import Skull, Strands, grow_hair, thinned
 
 pytestmark = pytest.mark.unit
@@ -68,11 +66,3 @@ def test_ribbons_have_the_strands_width_and_taper(kit: FaceKit, paint: Paint) ->
     assert grown.mean() > 0.9
     np.testing.assert_allclose(width[grown, 0], hair.width_R[grown], rtol=0.02)
     assert (width[grown, -1] < 0.3 * width[grown, 0]).all()
-
-
-def test_the_cast_has_names_of_its_own_and_a_licence_each(tmp_path: Path) -> None:
-    write_list(tmp_path, CAST)
-    entries = json.loads((tmp_path / "cast.json").read_text(encoding="utf-8"))
-    assert [entry["name"] for entry in entries] == [member.name for member in CAST]
-    assert len({member.name for member in CAST}) == len(CAST) >= 7
-    assert all(entry["licence"] == LICENCES[entry["domain"]] for entry in entries)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from video.crop import Box
 from video.errors import ImageError
-from video.face import Face, aligned_box, locate_face
+from video.face import Face, aligned_box, framed_box, locate_face
 from video.reference import load_portrait
 
 pytestmark = pytest.mark.unit
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.unit
 PORTRAITS = sorted(
     (Path(__file__).parents[2] / "configs" / "models" / "pocket" / "portraits").glob("*.png")
 )
+DRAWN = {"iris", "leo", "mina", "zoe"}
 BACKDROP = (90, 120, 140)
 SKIN = (224, 180, 155)
 
@@ -192,9 +193,20 @@ def test_auto_puts_the_face_where_the_model_expects_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PORTRAITS, ids=lambda path: path.name)
-def test_the_shipped_portraits_are_framed(path: Path) -> None:
+def test_the_shipped_portraits_are_framed_and_need_no_finding(path: Path) -> None:
+    """Some drawings are missed by the finder; where it sees a face, the face is in its place."""
     reference = load_portrait(path, size=(256, 256))
+    assert reference.box == Box(x=0, y=0, width=512, height=512)
     image = ((reference.image_CHW + 1) * 127.5).byte().permute(1, 2, 0).numpy()
-    face = found(Image.fromarray(image))
+    face = locate_face(image)
+    if face is None:
+        assert path.stem in DRAWN
+        return
     assert face.eye_centre == pytest.approx((128, 108), abs=8)
     assert face.mouth == pytest.approx((128, 164), abs=10)
+
+
+def test_a_framed_square_grows_as_the_box_around_a_face_does() -> None:
+    face = Face(eyes=((202.0, 216.0), (310.0, 216.0)), mouth=(256.0, 328.0), score=1.0)
+    for size in ((256, 256), (320, 256), (256, 480)):
+        assert framed_box(512, size) == aligned_box(face, size)
