@@ -69,6 +69,10 @@ class Host(Protocol):
         """Begin to make a node; calls to it wait until it is there."""
         ...
 
+    def replenish(self) -> None:
+        """Make ready for the next death, now that all nodes are at work. Never blocks."""
+        ...
+
     def wait_dead(self, handles: Sequence[NodeHandle], timeout_s: float) -> list[NodeHandle]:
         """Those of the nodes that are dead, as soon as one is or the time is over."""
         ...

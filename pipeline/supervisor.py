@@ -5,6 +5,7 @@ Ray makes processes, places them and tells of their deaths; no chunk ever goes t
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import signal
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ ACTOR_THREADS = 8
 # Ray's own store holds session openings only, a few portraits.
 OBJECT_STORE_BYTES = 100 << 20
 PLACEMENT_TIMEOUT_S = 60.0
+# A worker that was built has told its process number long before; the answer is only fetched.
+_PID_S = 2.0
 # Ray runs workers at nice +15 unless told otherwise, and reports usage unless told not to.
 ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 # Ray would write a token of its own into the home folder. It reads this one once per process.
@@ -65,13 +69,14 @@ class RayReply:
 class RayHandle:
     """A node in an actor."""
 
-    def __init__(self, actor: Any, spec: NodeSpec, janitor: Janitor) -> None:
-        """Give a fresh worker its role."""
-        self._actor, self._name, self._janitor = actor, spec.name, janitor
+    def __init__(self, seat: "Seat", spec: NodeSpec, janitor: Janitor) -> None:
+        """Give a worker without a role this one."""
+        self.seat, self._name, self._janitor = seat, spec.name, janitor
+        actor = self._actor = seat.actor
         self.park = actor.park.remote()
         self._where = actor.whereabouts.remote()
         self._built = actor.build.remote(spec)
-        self._is_built = False
+        self._is_built = self.is_killed = False
         self._pid: int | None = None
         self._beat: Any = None
         self._answered_s = time.monotonic()
@@ -80,13 +85,15 @@ class RayHandle:
     @property
     def pid(self) -> int | None:
         """The process on this machine; None if it is on another, or not known yet."""
-        if self._pid is None and _is_ready(self._where):
-            with contextlib.suppress(RayError):
-                where = ray.get(self._where)
-                if where.host == socket.gethostname():
-                    self._pid = where.pid
-                    self._janitor.end_later(where.pid)
         return self._pid
+
+    def _learn_pid(self) -> None:
+        """Note the process while it answers: once it hangs, its number is all that is left."""
+        with contextlib.suppress(RayError):
+            where = ray.get(self._where, timeout=_PID_S)
+            if where.host == socket.gethostname():
+                self._pid = where.pid
+                self._janitor.end_later(where.pid)
 
     def call(self, method: str, *arguments: Any) -> RayReply:
         """Begin to call a method of the node."""
@@ -98,6 +105,8 @@ class RayHandle:
         now_s = time.monotonic()
         if not self._is_built:
             self._is_built, self._answered_s = _is_ready(self._built), now_s
+            if self._is_built:
+                self._learn_pid()
             return 0.0
         if self._beat is None:
             self._beat = self._actor.beat.remote()
@@ -105,7 +114,7 @@ class RayHandle:
             with contextlib.suppress(RayError):
                 self._busy_s = ray.get(self._beat)
             self._answered_s, self._beat = now_s, None
-        return now_s - self._answered_s
+        return math.inf if _is_stopped(self._pid) else now_s - self._answered_s
 
     def busy_s(self) -> float:
         """How long the node had been busy with one thing at its last sign of life."""
@@ -113,29 +122,71 @@ class RayHandle:
 
     def kill(self) -> None:
         """End the process; a stopped one cannot hear Ray, the kernel ends it all the same."""
-        pid = self.pid
-        if pid is not None:
+        self.is_killed = True
+        if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(RayError):
             ray.kill(self._actor, no_restart=True)
 
 
-class RayHost:
-    """Makes nodes as actors, each in a bundle of one placement group."""
+def _is_stopped(pid: int | None) -> bool:
+    """Whether a process of this machine is stopped, as by SIGSTOP (Linux)."""
+    try:
+        stat = "" if pid is None else Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] == ["T"]
 
-    def __init__(self, num_nodes: int, janitor: Janitor) -> None:
-        """Reserve a bundle per node.
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A worker process and the bundle of the placement group that it occupies."""
+
+    actor: Any
+    bundle: int
+
+
+class RayHost:
+    """Makes nodes as actors, each in a bundle of one placement group.
+
+    `num_spares` workers wait without a role, with everything imported: starting a process and
+    importing torch takes seconds, taking a role does not.
+    """
+
+    def __init__(self, num_nodes: int, janitor: Janitor, *, num_spares: int = 0) -> None:
+        """Reserve a bundle per node and spare.
 
         Raises:
             ChainError: the cluster does not have that much.
         """
         self._janitor = janitor
         self._handles: list[RayHandle] = []
-        self._group = _reserve([{"CPU": 1.0}] * num_nodes)
+        self._group = _reserve([{"CPU": 1.0}] * (num_nodes + num_spares))
+        self._free = list(range(num_nodes + num_spares))
+        self._spares: list[Seat] = []
+        self._num_spares = num_spares
 
     def spawn(self, spec: NodeSpec) -> RayHandle:
-        """Begin to make an actor in the position's bundle."""
+        """Give a spare worker the role, or begin to make one."""
+        for handle in [h for h in self._handles if h.is_killed]:
+            self._handles.remove(handle)
+            self._free.append(handle.seat.bundle)
+        seat = self._spares.pop(0) if self._spares else self._seated()
+        handle = RayHandle(seat, spec, self._janitor)
+        self._handles.append(handle)
+        return handle
+
+    def replenish(self) -> None:
+        """Have spares wait again; called when everybody else is at work."""
+        while self._free and len(self._spares) < self._num_spares:
+            seat = self._seated()
+            seat.actor.warm.remote()
+            self._spares.append(seat)
+
+    def _seated(self) -> Seat:
+        """A new worker in a bundle that is free."""
+        bundle = self._free.pop(0)
         actor = (
             ray.remote(Worker)
             .options(
@@ -144,14 +195,12 @@ class RayHost:
                 max_task_retries=0,
                 max_concurrency=ACTOR_THREADS,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    placement_group=self._group, placement_group_bundle_index=spec.position
+                    placement_group=self._group, placement_group_bundle_index=bundle
                 ),
             )
             .remote()
         )
-        handle = RayHandle(actor, spec, self._janitor)
-        self._handles.append(handle)
-        return handle
+        return Seat(actor, bundle)
 
     def wait_dead(self, handles: Sequence[NodeHandle], timeout_s: float) -> list[NodeHandle]:
         """Those whose `park` ended, which only death does."""
@@ -168,6 +217,9 @@ class RayHost:
         """End all actors and give the bundles back."""
         for handle in self._handles:
             handle.kill()
+        for seat in self._spares:
+            with contextlib.suppress(RayError):
+                ray.kill(seat.actor, no_restart=True)
         with contextlib.suppress(RayError):
             remove_placement_group(self._group)
 
@@ -278,9 +330,16 @@ def chain_recipes(model: str, plan: Plan) -> list[Recipe]:
 
 @contextlib.contextmanager
 def open_ray_chain(
-    recipes: Sequence[Recipe], settings: ChainSettings, *, address: str | None = None
+    recipes: Sequence[Recipe],
+    settings: ChainSettings,
+    *,
+    address: str | None = None,
+    num_spares: int = 0,
 ) -> Iterator[StagedChain]:
     """A chain of actors, and nothing left of it afterwards.
+
+    `address` is that of a Ray cluster, None for a Ray of its own; `num_spares` workers wait to
+    take the place of stages that die.
 
     Raises:
         ModelError, PlanError, ChainError: the chain cannot be set up.
@@ -289,8 +348,8 @@ def open_ray_chain(
     with Janitor() as janitor:
         folder = Path(tempfile.mkdtemp(prefix="viva-", dir=_memory_folder()))
         janitor.remove_later(folder)
-        with ray_cluster(address, len(recipes) + 1, janitor):
-            host = RayHost(len(recipes), janitor)
+        with ray_cluster(address, len(recipes) + num_spares + 1, janitor):
+            host = RayHost(len(recipes), janitor, num_spares=num_spares)
             chain = StagedChain(host, recipes, folder, settings)
             try:
                 yield chain

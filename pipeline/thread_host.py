@@ -95,6 +95,9 @@ class ThreadHost:
         self._handles.append(handle)
         return handle
 
+    def replenish(self) -> None:
+        """Threads start at once."""
+
     def wait_dead(self, handles: Sequence[NodeHandle], timeout_s: float) -> list[NodeHandle]:
         """Those of the nodes that were killed."""
         self._death.wait(timeout_s)

@@ -39,6 +39,10 @@ class Worker:
         """Host and process."""
         return Whereabouts(host=socket.gethostname(), pid=os.getpid())
 
+    def warm(self) -> None:
+        """Import what any role needs, so that taking one later is quick."""
+        import pipeline.model  # noqa: F401 - for the sake of the import
+
     def build(self, spec: NodeSpec) -> None:
         """Take a role: load what the recipe needs and listen.
 
