@@ -113,9 +113,8 @@ class MotionPrior(nn.Module):
 
     def _understand(self, windows_BLCW: torch.Tensor) -> torch.Tensor:
         """Return what drives the blocks [B, L, audio_hidden], from windows of W frames."""
-        speech, tracks = windows_BLCW.split(
-            (self.config.audio_channels, self.config.behaviour_channels), dim=2
-        )
+        features = self.config.audio_channels
+        speech, tracks = windows_BLCW[:, :, :features], windows_BLCW[:, :, features:]
         heard = F.silu(self.think(F.silu(self.listen(speech.flatten(2)))))
         return heard if self.act is None else heard + self.act(tracks.flatten(2))
 

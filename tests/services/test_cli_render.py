@@ -330,6 +330,7 @@ def test_the_set_of_options_is_frozen() -> None:
     }
     assert found["render"] == [
         "--audio",
+        "--chain",
         "--crop",
         "--fps",
         "--frame",
@@ -343,8 +344,9 @@ def test_the_set_of_options_is_frozen() -> None:
         "--quiet",
         "--seed",
         "--size",
+        "--stages",
     ]
-    assert sorted(found) == ["data", "eval", "model", "render", "train"]
+    assert sorted(found) == ["data", "eval", "model", "plan", "render", "train"]
 
 
 def test_model_info_counts_what_is_there(viva: Viva, tiny_model: Path) -> None:
