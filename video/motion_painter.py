@@ -43,9 +43,9 @@ class RegionPaint:
 
 
 class RegionPainter(nn.Module):
-    """Paint one region (mouth or eyes) of single frames; layers work on 4x4-pixel cells,
-    the last two on 2x2 pixels, where teeth and lashes get their edges.
+    """Paint one region (mouth or eyes) of single frames.
 
+    Layers work on 4x4-pixel cells, the last two on 2x2 pixels, where teeth and lashes get edges.
     `read` does once a session what depends on the portrait alone. A pixel's colour is a mixture
     of colours that the portrait shows in this region, plus a correction: lids take the person's
     own skin, whatever its colour.

@@ -98,7 +98,8 @@ def _paint(codec: MotionCodec) -> None:
     """Give the painters something to say: fresh ones only mix colours."""
     generator = torch.Generator().manual_seed(4)
     for painter in (codec.eyes, codec.mouth):
-        painter.out.weight.copy_(torch.randn(painter.out.weight.shape, generator=generator) * 0.1)
+        for layer in (painter.out, painter.draw):
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.1)
 
 
 def test_paint_follows_a_moved_head_wherever_it_goes(
