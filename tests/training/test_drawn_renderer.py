@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -192,7 +193,7 @@ def test_an_unknown_expression_is_refused_by_name(renderer: DrawnRenderer) -> No
         renderer.kit.expression_index("earWiggle")
 
 
-def _clip(renderer: Renderer, seed: int) -> dict[str, np.ndarray]:
+def _clip(renderer: Renderer[Any], seed: int) -> dict[str, np.ndarray]:
     beat = np.clip(np.sin(np.arange(NUM_FRAMES) * 0.5), 0, 1)
     expression_TE = beat[:, None] * _expression(jawOpen=0.6)
     script = Script(
