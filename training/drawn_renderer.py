@@ -26,6 +26,7 @@ from training.facekit import Array
 from training.head import Gaze
 from training.performance import EXPRESSIONS
 from training.renderer import Measure, Picture, open_context
+from training.targets import Targets
 
 REFERENCE_PX = 512
 DRAWN_PX = 768
@@ -75,7 +76,7 @@ class DrawnRenderer:
         }
         corners = np.array([-1, -1, 1, -1, -1, 1, 1, 1], np.float32)
         self.corners = self.context.buffer(corners.tobytes())
-        self._targets: dict[tuple[int, str], Any] = {}
+        self.target = Targets(self.context)
 
     def sample(self, rng: np.random.Generator) -> Character:
         """Make up a character."""
@@ -86,15 +87,6 @@ class DrawnRenderer:
     ) -> DrawnScene:
         """Fix a character, a framing and the reference expression."""
         return DrawnScene(self, person, framing, expression_E, gaze)
-
-    def target(self, size: int, dtype: str) -> Any:
-        """A framebuffer of a size, made once."""
-        key = (size, dtype)
-        if key not in self._targets:
-            texture = self.context.texture((size, size), 4, dtype=dtype)
-            depth = self.context.depth_renderbuffer((size, size))
-            self._targets[key] = self.context.framebuffer([texture], depth)
-        return self._targets[key]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ z toward the viewer. Source of the data: ICT-FaceKit (MIT) and MakeHuman hair (C
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,6 @@ class FaceKit:
     expression_EX: Array
     expression_names: tuple[str, ...]
     hair: dict[str, HairMesh]
-    fitted_hair: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def triangle_materials(self) -> Ints:

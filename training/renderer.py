@@ -27,6 +27,7 @@ from training.head import Gaze, Head
 from training.identity import Identity, sample_identity
 from training.occlusion import Occlusion, measure_ambient, vertex_shade
 from training.paint import paint_head
+from training.targets import Targets
 
 Picture = npt.NDArray[np.uint8]
 STRAIGHT: Gaze = (0.0, 0.0)
@@ -78,7 +79,7 @@ class HeadRenderer:
         self.occlusion = Occlusion(self.context)
         self.paint = measure_ambient(self.occlusion, self.kit, self.paint)
         self.details = [_mipmapped(self.context, layer) for layer in draw_details(self.kit)]
-        self._targets: dict[tuple[int, str], Any] = {}
+        self.target = Targets(self.context)
 
     def sample(self, rng: np.random.Generator) -> Identity:
         """Make up a person."""
@@ -89,15 +90,6 @@ class HeadRenderer:
     ) -> Scene:
         """Fix a person, a camera and the reference expression."""
         return Scene(self, identity, framing, expression_E, gaze)
-
-    def target(self, size: int, dtype: str) -> Any:
-        """A framebuffer of a size, made once."""
-        key = (size, dtype)
-        if key not in self._targets:
-            texture = self.context.texture((size, size), 4, dtype=dtype)
-            depth = self.context.depth_renderbuffer((size, size))
-            self._targets[key] = self.context.framebuffer([texture], depth)
-        return self._targets[key]
 
     def _program(self, name: str) -> Any:
         return self.context.program(shaders.VERTEX, _FRAGMENTS[name])
