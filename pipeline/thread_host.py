@@ -45,11 +45,13 @@ class ThreadHandle:
             store=store,
         )
         self._on_death = on_death
+        self._ending = threading.Lock()
+        self._ended = False
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was killed."""
-        return self._node is None
+        """Whether it was killed and all its threads have ended."""
+        return self._ended
 
     def call(self, method: str, *arguments: Any) -> ThreadReply:
         """Call a method at once."""
@@ -74,11 +76,18 @@ class ThreadHandle:
         return 0.0 if node is None else node.busy_s()
 
     def kill(self) -> None:
-        """Stop the node and forget what it knew; its checkpoints stay."""
-        node, self._node = self._node, None
-        if node is not None:
+        """Stop the node and forget what it knew; its checkpoints stay.
+
+        Death shows only when the last thread has ended: a successor that came earlier would write
+        the same checkpoint as a thread that still finishes one. Whoever kills too waits for that.
+        """
+        with self._ending:
+            node, self._node = self._node, None
+            if node is None:
+                return
             node.abandon()
-            self._on_death.set()
+            self._ended = True
+        self._on_death.set()
 
 
 class ThreadHost:
