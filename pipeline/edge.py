@@ -7,12 +7,14 @@ rule carries first connections, broken links and replaced stages alike.
 import contextlib
 import hmac
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipeline.channel import Link, LinkDown, LinkIdle, Listener, connect
 from pipeline.message import Fact, Message, MessageError
 from pipeline.outlog import OutLog
+from pipeline.spans import OnSent
 
 # How often a waiting thread looks whether it shall stop.
 _POLL_S = 0.1
@@ -43,9 +45,9 @@ class Target:
 class Sender:
     """Logs messages and sends them to wherever the edge leads at the moment."""
 
-    def __init__(self, name: str, settings: EdgeSettings) -> None:
-        """Send nothing until `lead_to` has named a receiver."""
-        self._name, self._settings = name, settings
+    def __init__(self, name: str, settings: EdgeSettings, *, on_sent: OnSent | None = None) -> None:
+        """Send nothing until `lead_to` has named a receiver; `on_sent` is told of each message."""
+        self._name, self._settings, self._on_sent = name, settings, on_sent
         self._log = OutLog(settings.log_chunks)
         self._changed = threading.Condition()
         self._target: Target | None = None
@@ -130,7 +132,10 @@ class Sender:
             with self._changed:
                 self._log.rewind(positions if isinstance(positions, dict) else {})
             while (message := self._next_for(target, link)) is not None:
+                began_ns = time.monotonic_ns()
                 link.send(message)
+                if self._on_sent is not None:
+                    self._on_sent(message, began_ns, time.monotonic_ns())
         finally:
             link.close()
             with self._changed:

@@ -1,18 +1,29 @@
-"""When a stage did what: the raw material of traces and timings."""
+"""When a stage did what: the raw material of timings and traces."""
 
+import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from pipeline.message import Message
 
-# About an hour of one session at 25 pictures per second.
-MAX_SPANS = 8192
+# About an hour of one session at 25 pictures per second, two records a chunk.
+MAX_RECORDS = 16384
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+# Called with a message, when it began to be sent, and when it was handed over.
+OnSent = Callable[[Message, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """One chunk in one stage, in nanoseconds of the machine's monotonic clock."""
+    """One chunk in one stage, in nanoseconds of the machine's monotonic clock.
+
+    `due_ns` is when its pictures are due, on the driver's clock; 0 says that nobody waits.
+    """
 
     stage: str
     session: str
@@ -21,6 +32,7 @@ class Span:
     arrived_ns: int
     began_ns: int
     ended_ns: int
+    due_ns: int = 0
 
     @property
     def wait_ms(self) -> float:
@@ -33,40 +45,167 @@ class Span:
         return (self.ended_ns - self.began_ns) / 1e6
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """One chunk on its way out of a stage: from the first byte packed to the last one handed over.
+
+    It has arrived when the next stage's span says so.
+    """
+
+    stage: str
+    session: str
+    epoch: int
+    chunk: int
+    began_ns: int
+    ended_ns: int
+    num_bytes: int
+
+
+Record = Span | Sending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A chunk that a stage holds: since when it waits, or is being worked on."""
+
+    session: str
+    epoch: int
+    chunk: int
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """A stage at one moment, and what it did since it was asked before.
+
+    `now_ns` is the moment on the clock of `machine`; processes of one machine share its clock.
+    `cursor` is what to ask with next time; `memory_bytes` the state held, by session.
+    """
+
+    stage: str
+    machine: str
+    now_ns: int
+    records: tuple[Record, ...]
+    cursor: int
+    waiting: tuple[Held, ...] = ()
+    working: tuple[Held, ...] = ()
+    num_unsent: int = 0
+    memory_bytes: tuple[tuple[str, int], ...] = ()
+
+
 class Spans:
-    """The latest spans of one stage; any thread may ask."""
+    """The latest records of one stage; any thread may ask, and whoever asks has a cursor."""
 
     def __init__(self, stage: str) -> None:
         """Begin with none."""
         self._stage = stage
-        self._arrivals_ns: dict[tuple[int, int], int] = {}
-        self._done: deque[Span] = deque(maxlen=MAX_SPANS)
+        self._waiting: dict[tuple[int, int], Held] = {}
+        self._working: dict[tuple[int, int], tuple[Held, int]] = {}
+        self._records: deque[Record] = deque(maxlen=MAX_RECORDS)
+        self._num_records = 0
+        self._taken = 0
         self._lock = threading.Lock()
 
     def arrived(self, message: Message, now_ns: int) -> None:
         """A chunk came into the inbox."""
         with self._lock:
-            self._arrivals_ns[message.epoch, message.chunk] = now_ns
+            self._waiting[message.epoch, message.chunk] = _held(message, now_ns)
+
+    def began(self, message: Message, now_ns: int) -> None:
+        """A chunk is being worked on from now on."""
+        key = message.epoch, message.chunk
+        with self._lock:
+            arrived = self._waiting.pop(key, None)
+            arrived_ns = now_ns if arrived is None else arrived.since_ns
+            self._working[key] = _held(message, now_ns), arrived_ns
 
     def done(self, message: Message, began_ns: int, ended_ns: int) -> None:
         """A chunk was worked on."""
+        key = message.epoch, message.chunk
         with self._lock:
-            arrived_ns = self._arrivals_ns.pop((message.epoch, message.chunk), began_ns)
-            self._done.append(
+            waiting = self._waiting.pop(key, None)
+            _, arrived_ns = self._working.pop(key, (None, began_ns))
+            self._append(
                 Span(
                     stage=self._stage,
                     session=message.session,
                     epoch=message.epoch,
                     chunk=message.chunk,
-                    arrived_ns=arrived_ns,
+                    arrived_ns=arrived_ns if waiting is None else waiting.since_ns,
                     began_ns=began_ns,
                     ended_ns=ended_ns,
+                    due_ns=message.due_ns,
                 )
+            )
+
+    def sent(self, message: Message, began_ns: int, ended_ns: int) -> None:
+        """A chunk was handed to the link."""
+        with self._lock:
+            self._append(
+                Sending(
+                    stage=self._stage,
+                    session=message.session,
+                    epoch=message.epoch,
+                    chunk=message.chunk,
+                    began_ns=began_ns,
+                    ended_ns=ended_ns,
+                    num_bytes=message.num_bytes,
+                )
+            )
+
+    def _append(self, record: Record) -> None:
+        self._records.append(record)
+        self._num_records += 1
+
+    def forget(self, epoch: int) -> None:
+        """A session was closed: what was under way will never be done."""
+        with self._lock:
+            self._waiting = {k: held for k, held in self._waiting.items() if k[0] != epoch}
+            self._working = {k: held for k, held in self._working.items() if k[0] != epoch}
+
+    def report(
+        self,
+        cursor: int,
+        now_ns: int,
+        *,
+        num_unsent: int = 0,
+        memory_bytes: dict[str, int] | None = None,
+    ) -> StageReport:
+        """What is held now, and the records after `cursor` as far as they are still kept."""
+        with self._lock:
+            return StageReport(
+                stage=self._stage,
+                machine=machine_id(),
+                now_ns=now_ns,
+                records=tuple(self._since(cursor)),
+                cursor=self._num_records,
+                waiting=tuple(self._waiting.values()),
+                working=tuple(held for held, _ in self._working.values()),
+                num_unsent=num_unsent,
+                memory_bytes=tuple((memory_bytes or {}).items()),
             )
 
     def taken(self) -> list[Span]:
         """All spans since they were taken last."""
         with self._lock:
-            spans = list(self._done)
-            self._done.clear()
-            return spans
+            records, self._taken = self._since(self._taken), self._num_records
+        return [record for record in records if isinstance(record, Span)]
+
+    def _since(self, cursor: int) -> list[Record]:
+        num_fresh = self._num_records - cursor
+        return list(self._records)[-num_fresh:] if num_fresh > 0 else []
+
+
+def _held(message: Message, since_ns: int) -> Held:
+    return Held(
+        session=message.session, epoch=message.epoch, chunk=message.chunk, since_ns=since_ns
+    )
+
+
+@cache
+def machine_id() -> str:
+    """What tells machines apart whose monotonic clocks differ."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return socket.gethostname()

@@ -28,7 +28,7 @@ from pipeline.packing import (
     unpack_work,
 )
 from pipeline.session_state import SessionState
-from pipeline.spans import Span, Spans
+from pipeline.spans import Span, Spans, StageReport
 from pipeline.stage import ChunkWork, SessionInputs, Stage
 
 ResultT = TypeVar("ResultT")
@@ -64,6 +64,7 @@ class _Open:
     opening: Opening
     ring: FrameRing | None
     failed: bool = False
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class StageNode:
         self._stopping = False
         self._spans = Spans(name)
         self._busy_since_ns: int | None = None
-        self._sender = Sender(name, settings.edge)
+        self._sender = Sender(name, settings.edge, on_sent=self._spans.sent)
         self._receiver = Receiver(
             name, listener, settings.edge, positions=self._positions, take=self._take_in
         )
@@ -146,6 +147,17 @@ class StageNode:
     def take_spans(self) -> list[Span]:
         """What the stage did since this was asked last."""
         return self._spans.taken()
+
+    def report(self, cursor: int) -> StageReport:
+        """What the stage holds now, and what it did after `cursor`."""
+        with self._changed:
+            held = list(self._open.values())
+        return self._spans.report(
+            cursor,
+            self._clock_ns(),
+            num_unsent=self._sender.num_pending(),
+            memory_bytes={h.opening.inputs.session: h.memory_bytes for h in held},
+        )
 
     def busy_s(self) -> float:
         """How long the compute thread has been at what it does now; 0 when it waits."""
@@ -243,6 +255,7 @@ class StageNode:
         if held is None or held.failed:
             return
         began_ns = self._clock_ns()
+        self._spans.began(message, began_ns)
         made = self._make(held, message)
         held.failed = made.kind == "error"
         self._spans.done(message, began_ns, self._clock_ns())
@@ -304,6 +317,7 @@ class StageNode:
         with self._changed:
             self._inbox.close(epoch)
         self._sender.close(epoch)
+        self._spans.forget(epoch)
         self._stage.reset(held.opening.inputs.session)
         if held.ring is not None:
             held.ring.close()
@@ -326,4 +340,5 @@ class StageNode:
         state = pack_state(
             self._stage.export_state(session), session=session, epoch=epoch, chunk=chunk
         )
+        held.memory_bytes = state.num_bytes
         self._store.save(epoch, [state, *self._sender.logged(epoch)])

@@ -26,6 +26,7 @@ from pipeline.message import Message
 from pipeline.packing import pack_work, unpack_video
 from pipeline.recipe import Recipe
 from pipeline.session_state import SessionState
+from pipeline.spans import Spans
 from pipeline.stage import ChunkWork, SessionInputs
 from pipeline.stage_node import NodeSettings, Opening
 from video.chunk import VideoChunk
@@ -66,6 +67,17 @@ class _Session:
     error: Exception | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionProgress:
+    """The last chunks of a session that went in and came out, and when the next is due."""
+
+    session: str
+    epoch: int
+    submitted: int
+    completed: int
+    next_due_ns: int
+
+
 class StagedChain:
     """The `Chain` of stages that a host runs; one thread at a time per session."""
 
@@ -94,13 +106,16 @@ class StagedChain:
             token=secrets.token_hex(16),
             log_chunks=self._window + (settings.checkpoint_chunks or 3 * CHECKPOINT_CHUNKS) + 2,
         )
-        self._source = Sender("source", edge)
+        self.entry, self.exit = Spans("source"), Spans("sink")
+        self._source = Sender("source", edge, on_sent=self.entry.sent)
         listener = listen(self._address("sink"), timeout_s=edge.timeout_s)
         self._sink = Receiver("sink", listener, edge, positions=self._positions, take=self._take_in)
         node = NodeSettings(edge=edge, checkpoint_chunks=settings.checkpoint_chunks)
+        specs = [self._spec(index, recipe, node) for index, recipe in enumerate(recipes)]
+        self.names = tuple(spec.name for spec in specs)
         self.controller = Controller(
             host,
-            [self._spec(index, recipe, node) for index, recipe in enumerate(recipes)],
+            specs,
             lead_source=self._source.lead_to,
             sink_address=self._sink.address,
             num_done=lambda: self._num_done,
@@ -260,6 +275,20 @@ class StagedChain:
                 held.ready.append(_unpack_ready(state.part(f"ready{index}")))
         self._source.open(held.epoch)
 
+    def progress(self) -> list[SessionProgress]:
+        """How far every open session is."""
+        with self._changed:
+            return [
+                SessionProgress(
+                    session=name,
+                    epoch=held.epoch,
+                    submitted=held.submitted,
+                    completed=held.completed,
+                    next_due_ns=held.base_ns + (held.completed + 2) * held.chunk_ns,
+                )
+                for name, held in self._sessions.items()
+            ]
+
     def _positions(self) -> dict[str, int]:
         with self._changed:
             return {str(s.epoch): s.completed for s in self._sessions.values()}
@@ -276,6 +305,8 @@ class StagedChain:
                 session.ready.append(unpack_video(_with_pictures(message, session.ring)))
                 session.completed = message.chunk
                 self._num_done += 1
+                now_ns = self._clock_ns()
+                self.exit.done(message, now_ns, now_ns)
             self._changed.notify_all()
 
     def close(self) -> None:
