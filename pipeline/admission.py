@@ -4,9 +4,11 @@ A session is refused when it asks to open, never in the middle of a stream. Sour
 "distributed", section 7.4.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pipeline.device import Device
 from pipeline.outlook import MAX_LOAD
 from pipeline.placement import Placement
 
@@ -26,7 +28,8 @@ class DeviceCapacity:
 class Seat:
     """A session that was let in: a chunk of it is due every `chunk_ms`.
 
-    `phase_ms` is how long after the chain's common beat that happens.
+    `phase_ms` is how long after the chain's common beat that happens. A session whose chunks
+    nobody waits for (`chunk_ms` infinite) takes room, and only the time that others leave.
     """
 
     session: str
@@ -76,7 +79,7 @@ class Ledger:
         Raises:
             ValueError: `chunk_ms` is no time.
         """
-        if not 0.0 < chunk_ms < float("inf"):
+        if not chunk_ms > 0.0:
             raise ValueError(f"chunk_ms {chunk_ms} must be above 0: give how long a chunk shows")
         if any(seat.session == session for seat in self.seats):
             return Refusal(session=session, reason=f"session {session!r} is open: close it first")
@@ -84,7 +87,10 @@ class Ledger:
             reason = self._obstacle(device, chunk_ms)
             if reason:
                 return Refusal(session=session, reason=reason)
-        phase_ms = free_phase_ms([seat.phase_ms % chunk_ms for seat in self.seats], chunk_ms)
+        phase_ms = 0.0
+        if chunk_ms < math.inf:
+            phases = [s.phase_ms % chunk_ms for s in self.seats if s.chunk_ms < math.inf]
+            phase_ms = free_phase_ms(phases, chunk_ms)
         seat = Seat(session=session, chunk_ms=chunk_ms, phase_ms=phase_ms)
         return Grant(seat=seat, version=self.version)
 
@@ -96,7 +102,7 @@ class Ledger:
                 "wait for one to end"
             )
         load = self.load(device, chunk_ms)
-        if load > self.max_load + _EPS:
+        if chunk_ms < math.inf and load > self.max_load + _EPS:
             return (
                 f"{device.name} would be busy {load:.0%} of the time ({device.busy_ms:.0f} ms for "
                 f"every {chunk_ms:.0f} ms of video, {len(self.seats)} sessions are in), above "
@@ -117,6 +123,19 @@ class Ledger:
             return self
         return replace(self, seats=seats, version=self.version + 1)
 
+    def measured(self, busy_ms: Mapping[str, float]) -> "Ledger":
+        """The ledger with what these devices were seen to compute for a chunk.
+
+        Whoever is in stays in, even if the chain turns out slower than it was taken for.
+        """
+        devices = tuple(
+            replace(device, busy_ms=busy_ms.get(device.name, device.busy_ms))
+            for device in self.devices
+        )
+        if devices == self.devices:
+            return self
+        return replace(self, devices=devices, version=self.version + 1)
+
     def num_more(self, chunk_ms: float) -> int:
         """How many more sessions of that kind fit."""
         ledger: Ledger = self
@@ -134,13 +153,18 @@ def open_ledger(placement: Placement) -> Ledger:
     return Ledger(
         devices=tuple(
             DeviceCapacity(
-                name=f"{device.node}/{device.name}",
+                name=capacity_name(device),
                 busy_ms=placement.busy_ms(device),
                 slots=placement.need(device).slots(device),
             )
             for device in placement.devices
         )
     )
+
+
+def capacity_name(device: Device) -> str:
+    """What a device is called in a ledger."""
+    return f"{device.node}/{device.name}"
 
 
 def free_phase_ms(taken_ms: Sequence[float], chunk_ms: float) -> float:

@@ -1,18 +1,26 @@
 """Which chunk a stage takes next: earliest deadline first, one chunk a session. Pure decisions.
 
-Source: design page "distributed", section 7.4; for chunks that are all there, earliest deadline
-first keeps every deadline that any order keeps (Jackson, 1955).
+What nobody waits for yet comes after all that is due, and whoever had the least compute goes
+first: so sessions that run ahead of real time share what the others leave.
+
+Sources: design page "distributed", section 7.4; for chunks that are all there, earliest deadline
+first keeps every deadline that any order keeps (Jackson, 1955); the shares are start-time fair
+queueing (Goyal, Vin and Cheng, 1996).
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pipeline.step_cost import BatchProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyChunk:
-    """A chunk that waits in a stage; those of equal `shape` could run as one batch."""
+    """A chunk that waits in a stage; those of equal `shape` could run as one batch.
+
+    A deadline of infinity says that nobody waits for it.
+    """
 
     session: str
     chunk: int
@@ -23,20 +31,38 @@ class ReadyChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """When sessions had their last turn, counted in turns: it settles who is next among equals."""
+    """Who had a turn when, counted in turns, and how much compute ahead of need.
+
+    `share_ms` holds that compute by session, `floor_ms` how much those who are at it have had: a
+    session that comes, or comes back, starts there and can claim nothing for the past.
+    """
 
     last: Mapping[str, int]
     count: int = 0
+    share_ms: Mapping[str, float] = field(default_factory=dict)
+    floor_ms: float = 0.0
 
     def after(self, sessions: Sequence[str]) -> "Turns":
         """The record after these sessions had a turn."""
         last = {**self.last, **dict.fromkeys(sessions, self.count + 1)}
-        return Turns(last=last, count=self.count + 1)
+        return replace(self, last=last, count=self.count + 1)
+
+    def joined(self, session: str) -> "Turns":
+        """The record after a session that had nothing waiting has something again."""
+        share_ms = max(self.share_ms.get(session, 0.0), self.floor_ms)
+        return replace(self, share_ms={**self.share_ms, session: share_ms})
+
+    def charged(self, session: str, spent_ms: float) -> "Turns":
+        """The record after so much compute for a chunk that nobody waited for yet."""
+        share_ms = self.share_ms.get(session, self.floor_ms)
+        shares = {**self.share_ms, session: share_ms + spent_ms}
+        return replace(self, share_ms=shares, floor_ms=max(self.floor_ms, share_ms))
 
     def without(self, session: str) -> "Turns":
         """The record after a session has ended."""
-        kept = {name: turn for name, turn in self.last.items() if name != session}
-        return Turns(last=kept, count=self.count)
+        last = {name: turn for name, turn in self.last.items() if name != session}
+        shares = {name: share for name, share in self.share_ms.items() if name != session}
+        return replace(self, last=last, share_ms=shares)
 
 
 NO_TURNS = Turns(last={})
@@ -50,25 +76,39 @@ def deadline_ms(start_ms: float, chunk: int, chunk_ms: float, latency_ms: float)
     return start_ms + (chunk + 1) * chunk_ms + latency_ms
 
 
-def in_order(ready: Sequence[ReadyChunk], now_ms: float, turns: Turns) -> list[ReadyChunk]:
+def is_spare(entry: ReadyChunk, now_ms: float, horizon_ms: float) -> bool:
+    """Whether a chunk can wait: nobody waits for it, or its deadline lies beyond the horizon."""
+    return entry.deadline_ms == math.inf or entry.deadline_ms - now_ms > horizon_ms
+
+
+def in_order(
+    ready: Sequence[ReadyChunk], now_ms: float, turns: Turns, horizon_ms: float = math.inf
+) -> list[ReadyChunk]:
     """The first waiting chunk of each session, the most urgent first.
 
     Deadlines that have passed are all equal, and the session that waited longest for a turn goes
-    first: then no session that is late waits for more than one turn of each other one.
+    first: then no session that is late waits for more than one turn of each other one. Chunks
+    that can wait come after all others, by their sessions' shares.
     """
     heads: dict[str, ReadyChunk] = {}
     for entry in ready:
         if entry.session not in heads or entry.chunk < heads[entry.session].chunk:
             heads[entry.session] = entry
-    return sorted(
-        heads.values(),
-        key=lambda entry: (
-            max(entry.deadline_ms, now_ms),
-            turns.last.get(entry.session, -1),
-            entry.deadline_ms,
-            entry.session,
-        ),
-    )
+    return sorted(heads.values(), key=lambda entry: _rank(entry, now_ms, turns, horizon_ms))
+
+
+def _rank(
+    entry: ReadyChunk, now_ms: float, turns: Turns, horizon_ms: float
+) -> tuple[bool, float, int, float, str]:
+    """What chunks are sorted by; among equals the session whose turn is longest ago, then by name.
+
+    Shares count to the microsecond: what is less apart is equal.
+    """
+    spare = is_spare(entry, now_ms, horizon_ms)
+    share_ms = turns.share_ms.get(entry.session, turns.floor_ms)
+    first = round(share_ms, 3) if spare else max(entry.deadline_ms, now_ms)
+    turn = turns.last.get(entry.session, -1)
+    return (spare, first, turn, entry.deadline_ms, entry.session)
 
 
 def next_batch(
@@ -78,13 +118,14 @@ def next_batch(
     *,
     profile: BatchProfile,
     max_batch: int = 1,
+    horizon_ms: float = math.inf,
 ) -> tuple[ReadyChunk, ...]:
     """What to run now: the most urgent chunk, with others of its shape if that is worth it.
 
     Others join only while the profile says that the batch is faster than one by one, and while no
     deadline that would be kept one by one breaks. Nothing where nothing waits.
     """
-    order = in_order(ready, now_ms, turns)
+    order = in_order(ready, now_ms, turns, horizon_ms)
     if not order:
         return ()
     best: tuple[ReadyChunk, ...] = (order[0],)

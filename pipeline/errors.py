@@ -13,6 +13,18 @@ class ChainError(ValueError):
     """A chain cannot be set up as asked: one line naming what is short and the remedy."""
 
 
+class ChainFull(ChainError):
+    """A chain takes no further session now: one line with the arithmetic and when to ask again.
+
+    `retry_after_s` is about when a session of the chain ends.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float) -> None:
+        """Say why, and when it may be otherwise."""
+        super().__init__(f"{reason}; ask again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+
+
 class ChainDown(RuntimeError):
     """A chain that ran cannot go on and could not be healed: one line saying why."""
 

@@ -1,30 +1,55 @@
 """What a stage has received and not yet done: in order within a session, by deadline between them.
 
-Pure bookkeeping; whoever owns it holds a lock.
+Pure bookkeeping around the decisions of `deadline_queue`; whoever owns it holds a lock.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from pipeline.deadline_queue import NO_TURNS, ReadyChunk, Turns, is_spare, next_batch
 from pipeline.message import Message, MessageError
+from pipeline.step_cost import BatchProfile, Ema
 
 
 @dataclass(slots=True)
 class _Lane:
-    """One session's waiting messages; `position` is the last chunk that was let in."""
+    """One session's waiting messages; `position` is the last chunk that was let in.
+
+    `pace` is how long its chunks took, `spare` whether the one taken last could have waited.
+    """
 
     position: int
     fresh: bool
     waiting: deque[Message] = field(default_factory=deque)
+    pace: Ema = field(default_factory=Ema)
+    spare: bool = False
+    failed: bool = False
 
 
 class Inbox:
-    """Waiting messages of all sessions; the earliest due one of those that are next comes first."""
+    """Waiting messages of all sessions, and whose is next.
 
-    def __init__(self, max_per_session: int) -> None:
-        """Hold at most so many messages of a session: as many as a sender can log and replay."""
+    A session holds back nobody: one that has nothing waiting is passed over and may claim nothing
+    for that later, and of one that has failed nothing is kept.
+    """
+
+    def __init__(
+        self,
+        max_per_session: int,
+        *,
+        horizon_s: float = math.inf,
+        profile: BatchProfile | None = None,
+    ) -> None:
+        """Hold at most so many messages of a session: as many as a sender can log and replay.
+
+        What is due later than `horizon_s` from now can wait; `profile` says what a batch takes.
+        """
         self._max_per_session = max_per_session
+        self._horizon_ms = horizon_s * 1e3
+        self._profile = profile or BatchProfile()
         self._lanes: dict[int, _Lane] = {}
+        self._turns = NO_TURNS
 
     def open(self, epoch: int, position: int, *, fresh: bool = False) -> None:
         """Let in a session's chunks after `position`; a `fresh` one may begin later than that."""
@@ -33,6 +58,14 @@ class Inbox:
     def close(self, epoch: int) -> None:
         """Forget a session; one that is unknown is no error."""
         self._lanes.pop(epoch, None)
+        self._turns = self._turns.without(_name(epoch))
+
+    def fail(self, epoch: int) -> None:
+        """Drop what waits of a session that cannot go on, and whatever still comes."""
+        lane = self._lanes.get(epoch)
+        if lane is not None:
+            lane.failed = True
+            lane.waiting.clear()
 
     def put(self, message: Message) -> bool:
         """Let a message in; False for one of an unknown session and for one that was in before.
@@ -50,16 +83,48 @@ class Inbox:
         if len(lane.waiting) >= self._max_per_session:
             raise MessageError(f"session {message.session}: more chunks at once than any log holds")
         lane.position, lane.fresh = message.chunk, False
+        if lane.failed:
+            return False
+        if not lane.waiting:
+            self._turns = self._turns.joined(_name(message.epoch))
         lane.waiting.append(message)
         return True
 
-    def take(self) -> Message | None:
-        """The next message to work on, None if there is none; ties go to the older session."""
-        heads = [lane.waiting for lane in self._lanes.values() if lane.waiting]
-        if not heads:
-            return None
-        earliest = min(heads, key=lambda waiting: (waiting[0].due_ns, waiting[0].epoch))
-        return earliest.popleft()
+    def take(self, now_ns: int = 0) -> Message | None:
+        """The next message to work on, None if there is none."""
+        batch = self.take_batch(now_ns, 1)
+        return batch[0] if batch else None
+
+    def take_batch(self, now_ns: int, max_batch: int) -> list[Message]:
+        """The next message, with others of its shape if that is worth it; empty if none waits."""
+        heads = {_name(epoch): lane for epoch, lane in self._lanes.items() if lane.waiting}
+        now_ms = now_ns / 1e6
+        batch = next_batch(
+            [_ready(name, lane) for name, lane in heads.items()],
+            now_ms,
+            self._turns,
+            profile=self._profile,
+            max_batch=max_batch,
+            horizon_ms=self._horizon_ms,
+        )
+        self._turns = self._turns.after([entry.session for entry in batch])
+        for entry in batch:
+            heads[entry.session].spare = is_spare(entry, now_ms, self._horizon_ms)
+        return [heads[entry.session].waiting.popleft() for entry in batch]
+
+    def spent(self, epoch: int, spent_ms: float) -> None:
+        """Note the compute that a session's chunk took, the one that was taken last."""
+        lane = self._lanes.get(epoch)
+        if lane is None:
+            return
+        lane.pace = lane.pace.after(spent_ms)
+        if lane.spare:
+            self._turns = self._turns.charged(_name(epoch), spent_ms)
+
+    @property
+    def turns(self) -> Turns:
+        """Who had how many turns and how much compute."""
+        return self._turns
 
     def positions(self) -> dict[str, int]:
         """The last chunk let in, by epoch; what a sender goes on from. Fresh ones are left out."""
@@ -68,3 +133,24 @@ class Inbox:
     def __len__(self) -> int:
         """Messages waiting."""
         return sum(len(lane.waiting) for lane in self._lanes.values())
+
+
+def _name(epoch: int) -> str:
+    """A session in the queue's words; of equals the older one sorts first."""
+    return f"{epoch:020d}"
+
+
+def _ready(name: str, lane: _Lane) -> ReadyChunk:
+    """A lane's first message in the queue's words; one without a deadline is waited for by nobody.
+
+    Only pictures of one size run as one batch.
+    """
+    head = lane.waiting[0]
+    latents_CTHW = head.tensors.get("latents_CTHW")
+    return ReadyChunk(
+        session=name,
+        chunk=head.chunk,
+        deadline_ms=head.due_ns / 1e6 if head.due_ns else math.inf,
+        service_ms=lane.pace.value_ms,
+        shape=head.kind if latents_CTHW is None else str(tuple(latents_CTHW.shape)),
+    )

@@ -31,6 +31,7 @@ from pipeline.session_state import SessionState
 from pipeline.spans import Span, Spans, StageReport
 from pipeline.stage import ChunkWork, SessionInputs, Stage
 
+from pipeline.step_cost import Ema
 ResultT = TypeVar("ResultT")
 
 # Opening a session runs the network once, and waits for the chunk that is being worked on.
@@ -41,7 +42,8 @@ COMMAND_TIMEOUT_S = 120.0
 class NodeSettings:
     """How a node works.
 
-    A checkpoint is kept every `checkpoint_chunks` chunks of a session; 0 keeps none.
+    A checkpoint is kept every `checkpoint_chunks` chunks of a session; 0 keeps none. Chunks that
+    are due later than `horizon_s` from now can wait for those that nobody waits for.
     """
 
     edge: EdgeSettings
@@ -49,6 +51,7 @@ class NodeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+    horizon_s: float = 2.0
 class Opening:
     """A session as a node must know it; `ring` is where a decoder puts its pictures."""
 
@@ -97,7 +100,8 @@ class StageNode:
         """
         self._stage, self._settings, self._store, self._clock_ns = stage, settings, store, clock_ns
         self._steps_done, self._on_crash = steps_done, on_crash
-        self._inbox = Inbox(settings.edge.log_chunks)
+        self._inbox = Inbox(settings.edge.log_chunks, horizon_s=settings.horizon_s)
+        self._pace = Ema()
         self._commands: deque[_Command] = deque()
         self._changed = threading.Condition()
         self._open: dict[int, _Open] = {}
@@ -179,6 +183,10 @@ class StageNode:
 
     def abandon(self) -> None:
         """End all threads as if the process had died: checkpoints stay."""
+    def pace(self) -> Ema:
+        """How long the stage takes for a chunk, on average over the latest."""
+        return self._pace
+
         self._end_threads()
         for held in self._open.values():
             if held.ring is not None:
@@ -243,7 +251,7 @@ class StageNode:
             while not self._stopping:
                 if self._commands:
                     return self._commands.popleft().run
-                message = self._inbox.take()
+                message = self._inbox.take(self._clock_ns())
                 if message is not None:
                     return lambda: self._process(message)
                 self._changed.wait()
@@ -258,7 +266,9 @@ class StageNode:
         self._spans.began(message, began_ns)
         made = self._make(held, message)
         held.failed = made.kind == "error"
-        self._spans.done(message, began_ns, self._clock_ns())
+        ended_ns = self._clock_ns()
+        self._spans.done(message, began_ns, ended_ns)
+        self._account(message, (ended_ns - began_ns) / 1e6, failed=held.failed)
         self._sender.append(made)
         every = self._settings.checkpoint_chunks
         if every and (message.chunk + 1) % every == 0 and not held.failed:
@@ -287,6 +297,15 @@ class StageNode:
         held.ring.write(pictures.chunk, frames_THWC)
         shape = dict(zip("THWC", frames_THWC.shape, strict=True))
         return Message(
+    def _account(self, message: Message, spent_ms: float, *, failed: bool) -> None:
+        """Note what a chunk took; of a session that failed nothing more will be computed."""
+        with self._changed:
+            self._inbox.spent(message.epoch, spent_ms)
+            if failed:
+                self._inbox.fail(message.epoch)
+            else:
+                self._pace = self._pace.after(spent_ms)
+
             kind="frames",
             session=pictures.session,
             epoch=pictures.epoch,
