@@ -9,7 +9,7 @@ from typing import Literal
 from pipeline.device import Device
 from pipeline.placement import PlacedStage, Placement
 from pipeline.planner import PlacementRequest, place
-from pipeline.step_cost import ChainCosts
+from pipeline.step_cost import MIN_SAMPLES, ChainCosts, Ema
 
 # A new cut must make the slowest device this much faster, this often in a row, and not too soon
 # after the last one: moving lanes costs every session a pause.
@@ -66,11 +66,24 @@ class Recutter:
             decode = costs.decode.observed(device, sample_ms)
             return replace(self, costs=replace(costs, decode=decode), since_cut=self.since_cut + 1)
         steps = list(costs.steps)
-        ratio = costs.stage_ms(stage.first, stage.end, device)
-        for index in range(stage.first, stage.end):
-            own_ms = steps[index].ms(device)
-            part = own_ms / ratio if ratio > 0 else 1 / stage.num_lanes
+        for index, part in _parts(costs, stage).items():
             steps[index] = steps[index].observed(device, sample_ms * part)
+        return replace(self, costs=replace(costs, steps=tuple(steps)))
+
+    def paced(self, stage: PlacedStage, pace: Ema) -> "Recutter":
+        """After a stage told its own average, which replaces what was known of its steps.
+
+        An average over too few chunks changes nothing.
+        """
+        if pace.num_samples < MIN_SAMPLES:
+            return self
+        device, costs = stage.device, self.costs
+        if stage.decodes:
+            decode = costs.decode.fixed_at(device, pace.value_ms)
+            return replace(self, costs=replace(costs, decode=decode))
+        steps = list(costs.steps)
+        for index, part in _parts(costs, stage).items():
+            steps[index] = steps[index].fixed_at(device, pace.value_ms * part)
         return replace(self, costs=replace(costs, steps=tuple(steps)))
 
     def look(
@@ -98,6 +111,17 @@ class Recutter:
             migration=migration(running, best, boundary),
         )
         return replace(self, num_agreeing=0, since_cut=0), decision
+
+
+def _parts(costs: ChainCosts, stage: PlacedStage) -> dict[int, float]:
+    """What each step of a stage counts of the stage's time."""
+    total_ms = costs.stage_ms(stage.first, stage.end, stage.device)
+    return {
+        index: costs.steps[index].ms(stage.device) / total_ms
+        if total_ms > 0
+        else 1 / stage.num_lanes
+        for index in range(stage.first, stage.end)
+    }
 
 
 def retimed(placement: Placement, costs: ChainCosts) -> Placement:
