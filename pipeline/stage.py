@@ -31,7 +31,7 @@ class SessionInputs:
     `image_BCHW` is the portrait in [-1, 1]; `reference_BCTHW` its latent (T = 1); `motion_BCTHW`
     the latents before the first chunk, for networks that look at them; `fps` the pictures' rate.
     `still_border` says that the pictures are laid into a larger one and must not move where they
-    meet it.
+    meet it. `live` says that somebody watches as they are made: each chunk has a deadline then.
     """
 
     session: str
@@ -42,6 +42,7 @@ class SessionInputs:
     motion_BCTHW: torch.Tensor | None = None
     context_BSD: torch.Tensor | None = None
     still_border: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,8 @@ from pipeline.packing import (
 from pipeline.session_state import SessionState
 from pipeline.spans import Span, Spans, StageReport
 from pipeline.stage import ChunkWork, SessionInputs, Stage
-
 from pipeline.step_cost import Ema
+
 ResultT = TypeVar("ResultT")
 
 # Opening a session runs the network once, and waits for the chunk that is being worked on.
@@ -48,10 +48,10 @@ class NodeSettings:
 
     edge: EdgeSettings
     checkpoint_chunks: int = 4
+    horizon_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-    horizon_s: float = 2.0
 class Opening:
     """A session as a node must know it; `ring` is where a decoder puts its pictures."""
 
@@ -163,6 +163,10 @@ class StageNode:
             memory_bytes={h.opening.inputs.session: h.memory_bytes for h in held},
         )
 
+    def pace(self) -> Ema:
+        """How long the stage takes for a chunk, on average over the latest."""
+        return self._pace
+
     def busy_s(self) -> float:
         """How long the compute thread has been at what it does now; 0 when it waits."""
         since_ns = self._busy_since_ns
@@ -183,10 +187,6 @@ class StageNode:
 
     def abandon(self) -> None:
         """End all threads as if the process had died: checkpoints stay."""
-    def pace(self) -> Ema:
-        """How long the stage takes for a chunk, on average over the latest."""
-        return self._pace
-
         self._end_threads()
         for held in self._open.values():
             if held.ring is not None:
@@ -274,6 +274,15 @@ class StageNode:
         if every and (message.chunk + 1) % every == 0 and not held.failed:
             self._save(held, message.chunk)
 
+    def _account(self, message: Message, spent_ms: float, *, failed: bool) -> None:
+        """Note what a chunk took; of a session that failed nothing more will be computed."""
+        with self._changed:
+            self._inbox.spent(message.epoch, spent_ms)
+            if failed:
+                self._inbox.fail(message.epoch)
+            else:
+                self._pace = self._pace.after(spent_ms)
+
     def _make(self, held: _Open, message: Message) -> Message:
         """What follows from a message: work, pictures, or the word that the session failed."""
         if message.kind == "error":
@@ -297,15 +306,6 @@ class StageNode:
         held.ring.write(pictures.chunk, frames_THWC)
         shape = dict(zip("THWC", frames_THWC.shape, strict=True))
         return Message(
-    def _account(self, message: Message, spent_ms: float, *, failed: bool) -> None:
-        """Note what a chunk took; of a session that failed nothing more will be computed."""
-        with self._changed:
-            self._inbox.spent(message.epoch, spent_ms)
-            if failed:
-                self._inbox.fail(message.epoch)
-            else:
-                self._pace = self._pace.after(spent_ms)
-
             kind="frames",
             session=pictures.session,
             epoch=pictures.epoch,
