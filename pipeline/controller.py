@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from itertools import count
 from typing import Any
 
+from pipeline.chain_events import ChainEvent, NodeLost, Replacement
+from pipeline.chain_state import ChainState, StateKeeper
 from pipeline.edge import Target
-from pipeline.errors import ChainDown, NodeDown
+from pipeline.errors import ChainDown, ChainError, NodeDown
+from pipeline.exports import Exports
 from pipeline.host import Host, NodeHandle, NodeSpec, Reply
 from pipeline.session_state import SessionState
 from pipeline.spans import Span
@@ -23,16 +25,8 @@ from pipeline.stage_node import Opening
 
 # A node that dies so often while no chunk comes out would go on dying.
 MAX_DEATHS_WITHOUT_PROGRESS = 5
-
-
-class ChainState(Enum):
-    """What a chain is doing; it moves down this list, or between running and healing."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    HEALING = "healing"
-    CLOSED = "closed"
-    FAILED = "failed"
+# Replacements that are remembered.
+MAX_REPLACEMENTS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +46,19 @@ class WatchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replacement:
-    """A node that was replaced: which, why, and how long it took until all was joined again."""
+class ChainEnds:
+    """What a controller must know of the chain's two ends.
 
-    position: int
-    reason: str
-    healed_s: float
+    `lead_source` points the entry at the first node, `sink_address` is where the last one sends.
+    `num_done` counts the chunks that have come out of all sessions (progress, by which a node that
+    dies of what it is given is told from bad luck), `last_done` names the last one of a session
+    (by epoch).
+    """
+
+    lead_source: Callable[[Target], None]
+    sink_address: str
+    num_done: Callable[[], int]
+    last_done: Callable[[int], int]
 
 
 @dataclass(slots=True)
@@ -70,6 +71,8 @@ class _Slot:
     started: bool = False
     leads_to: str = ""
     sessions: set[int] = field(default_factory=set)
+    num_deaths: int = 0
+    done_at_death: int = -1
 
 
 class Controller:
@@ -79,32 +82,36 @@ class Controller:
         self,
         host: Host,
         specs: Sequence[NodeSpec],
-        *,
-        lead_source: Callable[[Target], None],
-        sink_address: str,
-        num_done: Callable[[], int],
+        ends: ChainEnds,
         watch: WatchSettings,
+        *,
+        exports: Exports | None = None,
+        another_host: Callable[[], Host] | None = None,
+        on_event: Callable[[ChainEvent], None] = lambda _: None,
     ) -> None:
         """Know what shall be; `start` makes it so.
 
-        `lead_source` points the chain's entry at the first node, `sink_address` is where the last
-        one sends, `num_done` counts the chunks that have come out (progress, by which a node that
-        dies of what it is given is told from bad luck).
+        `exports` holds checkpoints of nodes that leave none behind; `another_host` makes a new
+        place for all nodes when the old one takes none any more; `on_event` hears of losses and
+        replacements, in whatever thread heals.
         """
-        self._host, self._watch = host, watch
+        self._host, self._ends, self._watch = host, ends, watch
         self._slots = [_Slot(spec=spec) for spec in specs]
-        self._lead_source, self._sink_address, self._num_done = lead_source, sink_address, num_done
+        self._exports, self._another_host, self._on_event = exports, another_host, on_event
         self._source_leads_to = ""
         self._generations = count(1)
         self._openings: dict[int, Opening] = {}
         self._lock = threading.RLock()
         self._stopping = threading.Event()
-        self._deaths, self._done_at_death = 0, -1
         self._thread = threading.Thread(target=self._run, name="chain-watch", daemon=True)
-        self.state = ChainState.STARTING
-        self.failure = ""
+        self.keeper = StateKeeper()
         self.replacements: list[Replacement] = []
         self._lost: list[tuple[int, str, float]] = []
+
+    @property
+    def state(self) -> ChainState:
+        """What the chain is doing."""
+        return self.keeper.state
 
     def start(self) -> None:
         """Make all nodes and join them.
@@ -115,7 +122,7 @@ class Controller:
         """
         with self._lock:
             self._converge()
-            self.state = ChainState.RUNNING
+            self.keeper.go(ChainState.RUNNING)
         self._thread.start()
 
     def open(self, opening: Opening) -> None:
@@ -123,6 +130,8 @@ class Controller:
         with self._lock:
             self.require_alive()
             self._openings[opening.epoch] = opening
+            if self._exports is not None:
+                self._exports.open(opening.epoch)
             try:
                 self._converge()
             except Exception:
@@ -133,6 +142,8 @@ class Controller:
         """Forget a session everywhere; nodes that are down know nothing of it anyway."""
         with self._lock:
             self._openings.pop(epoch, None)
+            if self._exports is not None:
+                self._exports.close(epoch)
             for slot in self._slots:
                 slot.sessions.discard(epoch)
                 if slot.handle is not None:
@@ -158,8 +169,8 @@ class Controller:
         Raises:
             ChainDown: it is.
         """
-        if self.state in (ChainState.FAILED, ChainState.CLOSED):
-            raise ChainDown(self.failure or "the chain is closed")
+        if self.keeper.is_over:
+            raise ChainDown(self.keeper.failure or "the chain is closed")
 
     def kill(self, position: int) -> None:
         """End a node, for tests of what follows."""
@@ -180,10 +191,9 @@ class Controller:
         """End the watch and all nodes."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(self._watch.spawn_timeout_s)
         self._host.close()
-        if self.state is not ChainState.FAILED:
-            self.state = ChainState.CLOSED
+        self.keeper.try_go(ChainState.CLOSED)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -200,20 +210,52 @@ class Controller:
         silent = handle.silent_s() > self._watch.hung_s
         return silent or handle.busy_s() > self._watch.stuck_s
 
+    def move_to(self, host: Host) -> None:
+        """Place all nodes again on another host, with whatever is known of the sessions.
+
+        Raises:
+            ChainDown: the chain is over, or the new nodes die as soon as they are made.
+            ChainError: the new host has no room.
+        """
+        with self._lock:
+            self.require_alive()
+            self.keeper.try_go(ChainState.HEALING)
+            self._leave(host)
+            self._converge()
+            self.keeper.try_go(ChainState.RUNNING)
+
+    def _leave(self, host: Host) -> None:
+        """Give up the host and all that runs there."""
+        for slot in self._slots:
+            if slot.handle is not None:
+                self._drop(slot, "left behind")
+            slot.num_deaths = 0
+        self._host.close()
+        self._host = host
+
     def _heal(self, reasons: dict[int, str]) -> None:
         """Replace nodes that are gone; on failure the chain is over."""
         with self._lock:
-            self.state = ChainState.HEALING
+            self.keeper.try_go(ChainState.HEALING)
             try:
                 for slot in self._slots:
                     if id(slot.handle) in reasons:
                         self._drop(slot, reasons[id(slot.handle)])
-                self._converge()
+                self._converge_somewhere()
             except Exception as error:  # noqa: BLE001 - told to whoever uses the chain next
-                self.state = ChainState.FAILED
-                self.failure = " ".join(str(error).split()) or type(error).__name__
+                self.keeper.fail(str(error) or type(error).__name__)
                 return
-            self.state = ChainState.RUNNING
+            self.keeper.try_go(ChainState.RUNNING)
+
+    def _converge_somewhere(self) -> None:
+        """Make up all differences, on another host if this one has no room any more."""
+        try:
+            self._converge()
+        except ChainError:
+            if self._another_host is None:
+                raise
+            self._leave(self._another_host())
+            self._converge()
 
     def _converge(self) -> None:
         """Make up all differences; nodes that die meanwhile are replaced in turn."""
@@ -230,7 +272,9 @@ class Controller:
         for position, reason, lost_s in self._lost:
             replaced = Replacement(position=position, reason=reason, healed_s=now_s - lost_s)
             self.replacements.append(replaced)
+            self._on_event(replaced)
         self._lost.clear()
+        del self.replacements[:-MAX_REPLACEMENTS]
 
     def _spawn_missing(self) -> None:
         """Have a live node in every position; new ones are made side by side."""
@@ -246,7 +290,7 @@ class Controller:
     def _open_missing(self) -> None:
         """Have every session open in every node."""
         replies = [
-            (slot, opening.epoch, slot.handle.call("prepare", opening))
+            (slot, opening.epoch, slot.handle.call("prepare", self._opening_for(slot, opening)))
             for slot in self._slots
             if slot.handle is not None
             for opening in self._openings.values()
@@ -256,9 +300,15 @@ class Controller:
             self._settle(slot, reply, self._watch.call_timeout_s)
             slot.sessions.add(epoch)
 
+    def _opening_for(self, slot: _Slot, opening: Opening) -> Opening:
+        """The opening with what is known of the session by now."""
+        position, exports = slot.spec.position, self._exports
+        kept = None if exports is None else exports.get(opening.epoch, position)
+        return replace(opening, kept=kept, done=self._ends.last_done(opening.epoch))
+
     def _join(self) -> None:
         """Have every edge lead to the next node, the most downstream first."""
-        leads_to = self._sink_address
+        leads_to = self._ends.sink_address
         for slot in reversed(self._slots):
             if slot.leads_to != leads_to:
                 generation = next(self._generations)
@@ -269,7 +319,7 @@ class Controller:
                 slot.started = True
             leads_to = slot.address
         if self._source_leads_to != leads_to:
-            self._lead_source(Target(address=leads_to, generation=next(self._generations)))
+            self._ends.lead_source(Target(address=leads_to, generation=next(self._generations)))
             self._source_leads_to = leads_to
 
     def _ask(
@@ -304,11 +354,12 @@ class Controller:
         slot.handle, slot.started, slot.leads_to = None, False, ""
         slot.sessions.clear()
         self._lost.append((slot.spec.position, reason, time.monotonic()))
-        done = self._num_done()
-        self._deaths = 1 if done != self._done_at_death else self._deaths + 1
-        self._done_at_death = done
-        if self._deaths > MAX_DEATHS_WITHOUT_PROGRESS:
+        self._on_event(NodeLost(position=slot.spec.position, name=slot.spec.name, reason=reason))
+        done = self._ends.num_done()
+        slot.num_deaths = 1 if done != slot.done_at_death else slot.num_deaths + 1
+        slot.done_at_death = done
+        if slot.num_deaths > MAX_DEATHS_WITHOUT_PROGRESS:
             raise ChainDown(
-                f"stage {slot.spec.name} was lost, the {self._deaths}th in a row without a "
+                f"stage {slot.spec.name} was lost {slot.num_deaths} times in a row without a "
                 "chunk coming out: the chain gives up"
             )

@@ -29,5 +29,9 @@ class ChainDown(RuntimeError):
     """A chain that ran cannot go on and could not be healed: one line saying why."""
 
 
+class ChainDraining(ChainDown):
+    """A chain that is being shut down takes nothing new; what it has accepted still comes out."""
+
+
 class NodeDown(RuntimeError):
     """A node of a chain is gone or answers nothing; one line saying which."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.checkpoint import Checkpoints, CheckpointStore, MemoryCheckpoints
 from pipeline.recipe import Recipe
 from pipeline.stage_node import NodeSettings
 
@@ -13,7 +14,8 @@ from pipeline.stage_node import NodeSettings
 class NodeSpec:
     """A node to be: what it runs, where it listens and where it keeps checkpoints.
 
-    `threads` is how many threads torch may use there.
+    `store` is a folder for them, None for the node's own memory; `threads` is how many threads
+    torch may use there.
     """
 
     position: int
@@ -27,6 +29,12 @@ class NodeSpec:
     def name(self) -> str:
         """What the node is called in reports."""
         return f"{self.position}-{self.recipe.name}"
+
+    def open_checkpoints(self) -> Checkpoints | None:
+        """Where the node keeps checkpoints, None where it keeps none."""
+        if not self.settings.checkpoint_chunks:
+            return None
+        return MemoryCheckpoints() if self.store is None else CheckpointStore(self.store)
 
 
 class Reply(Protocol):

@@ -124,6 +124,28 @@ def unpack_state(message: Message) -> SessionState:
     return SessionState(tensors=dict(message.tensors), numbers=dict(numbers))
 
 
+def pack_pictures(video: VideoChunk) -> SessionState:
+    """Pictures as a state."""
+    return SessionState(
+        tensors={"frames_THWC": torch.from_numpy(video.frames_THWC)},
+        numbers={
+            "pts": video.pts,
+            "base_num": video.time_base.numerator,
+            "base_den": video.time_base.denominator,
+        },
+    )
+
+
+def unpack_pictures(state: SessionState) -> VideoChunk:
+    """The pictures that `pack_pictures` packed."""
+    numbers = state.numbers
+    return VideoChunk(
+        frames_THWC=state.tensors["frames_THWC"].numpy(),
+        pts=numbers["pts"],
+        time_base=Fraction(numbers["base_num"], numbers["base_den"]),
+    )
+
+
 def _integer(facts: Mapping[str, Fact], name: str) -> int:
     value = facts.get(name)
     if not isinstance(value, int):

@@ -9,11 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pipeline.channel import Listener
-from pipeline.checkpoint import CheckpointStore
+from pipeline.checkpoint import Checkpoints, Kept, unpack_messages
 from pipeline.edge import EdgeSettings, Receiver, Sender, Target
 from pipeline.errors import NodeDown
 from pipeline.frame_ring import FrameRing, RingSpec
@@ -36,6 +37,8 @@ ResultT = TypeVar("ResultT")
 
 # Opening a session runs the network once, and waits for the chunk that is being worked on.
 COMMAND_TIMEOUT_S = 120.0
+# How long an end waits for the compute thread; one that computes on can reach nobody any more.
+END_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +56,17 @@ class NodeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A session as a node must know it; `ring` is where a decoder puts its pictures."""
+    """A session as a node must know it; `ring` is where a decoder puts its pictures.
+
+    A node that takes another's place goes on from `kept` if it finds no checkpoint of its own;
+    pictures up to chunk `done` have come out of the chain and are not shown again.
+    """
 
     inputs: SessionInputs
     epoch: int
     ring: RingSpec | None = None
+    kept: Kept | None = None
+    done: int = -1
 
 
 @dataclass(slots=True)
@@ -89,7 +98,7 @@ class StageNode:
         name: str,
         settings: NodeSettings,
         steps_done: int = 0,
-        store: CheckpointStore | None = None,
+        store: Checkpoints | None = None,
         on_crash: Callable[[BaseException], None] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -148,6 +157,17 @@ class StageNode:
         """Go on with a session after chunk `position`."""
         self._in_compute(lambda: self._import(epoch, state, position))
 
+    def kept(self, have: dict[int, int]) -> dict[int, Kept]:
+        """Checkpoints that are newer than the chunks in `have`, both by epoch; never waits."""
+        if self._store is None:
+            return {}
+        found = {epoch: self._store.kept(epoch) for epoch in have}
+        return {
+            epoch: kept
+            for epoch, kept in found.items()
+            if kept is not None and kept.chunk > have[epoch]
+        }
+
     def take_spans(self) -> list[Span]:
         """What the stage did since this was asked last."""
         return self._spans.taken()
@@ -201,7 +221,7 @@ class StageNode:
                 command.refuse()
             self._commands.clear()
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(END_S)
 
     def _positions(self) -> dict[str, int]:
         with self._changed:
@@ -232,7 +252,10 @@ class StageNode:
                 raise NodeDown("the node has ended")
             self._commands.append(_Command(run=run, refuse=refuse))
             self._changed.notify_all()
-        return future.result(COMMAND_TIMEOUT_S)
+        try:
+            return future.result(COMMAND_TIMEOUT_S)
+        except FutureTimeout as error:
+            raise NodeDown(f"the node was busy for {COMMAND_TIMEOUT_S:g} s") from error
 
     def _run(self) -> None:
         try:
@@ -303,7 +326,8 @@ class StageNode:
         if held.ring is None:
             return pictures
         frames_THWC = pictures.tensors["frames_THWC"].numpy()
-        held.ring.write(pictures.chunk, frames_THWC)
+        if pictures.chunk > held.opening.done:
+            held.ring.write(pictures.chunk, frames_THWC)
         shape = dict(zip("THWC", frames_THWC.shape, strict=True))
         return Message(
             kind="frames",
@@ -319,8 +343,8 @@ class StageNode:
             return
         ring = None if opening.ring is None else FrameRing(opening.ring)
         self._stage.prepare(opening.inputs)
-        self._open[opening.epoch] = _Open(opening=opening, ring=ring)
-        kept = [] if self._store is None else self._store.load(opening.epoch)
+        self._open[opening.epoch] = _Open(opening=replace(opening, kept=None), ring=ring)
+        kept = self._load(opening)
         position = -1
         if kept:
             self._stage.import_state(opening.inputs.session, unpack_state(kept[0]))
@@ -328,6 +352,15 @@ class StageNode:
         self._sender.open(opening.epoch, kept[1:])
         with self._changed:
             self._inbox.open(opening.epoch, position, fresh=not kept)
+
+    def _load(self, opening: Opening) -> list[Message]:
+        """The session's checkpoint, this node's own or the one that it was given."""
+        kept = [] if self._store is None else self._store.load(opening.epoch)
+        if not kept and opening.kept is not None:
+            kept = unpack_messages(opening.kept.data)
+            if self._store is not None:
+                self._store.save(opening.epoch, kept)
+        return kept
 
     def _reset(self, epoch: int) -> None:
         held = self._open.pop(epoch, None)
@@ -353,7 +386,7 @@ class StageNode:
 
     def _save(self, held: _Open, chunk: int) -> None:
         """Keep the session's state and its log: who follows can serve the next stage from them."""
-        if self._store is None:
+        if self._store is None or self._stopping:
             return
         epoch, session = held.opening.epoch, held.opening.inputs.session
         state = pack_state(

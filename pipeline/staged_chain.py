@@ -10,20 +10,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from itertools import count
 from pathlib import Path
 
 import torch
 
+from pipeline.chain_events import ChainEvent
+from pipeline.chain_settings import ChainSettings
+from pipeline.chain_state import ChainState
 from pipeline.channel import listen
-from pipeline.controller import Controller, WatchSettings
+from pipeline.controller import ChainEnds, Controller
 from pipeline.edge import EdgeSettings, Receiver, Sender
-from pipeline.errors import ChainDown, ModelError
+from pipeline.errors import ChainDown, ChainDraining, ModelError
+from pipeline.exports import Exporter, Exports
 from pipeline.frame_ring import FrameRing, RingSpec
 from pipeline.host import Host, NodeSpec
+from pipeline.incidents import Incidents
 from pipeline.message import Message
-from pipeline.packing import pack_work, unpack_video
+from pipeline.packing import pack_pictures, pack_work, unpack_pictures, unpack_video
 from pipeline.recipe import Recipe
 from pipeline.session_state import SessionState
 from pipeline.spans import Spans
@@ -31,26 +35,7 @@ from pipeline.stage import ChunkWork, SessionInputs
 from pipeline.stage_node import NodeSettings, Opening
 from video.chunk import VideoChunk
 
-# Checkpoints are this many chunks apart: what a stage that died must compute once more.
-CHECKPOINT_CHUNKS = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainSettings:
-    """How a staged chain works.
-
-    `window` is how many chunks of a session may be under way (None: two more than stages);
-    `stall_s` how long nothing may come out before the chain is given up; `threads` what torch may
-    use in each node; `transport` `unix`, `tcp` or `queue`; `frames_per_chunk` pictures a chunk.
-    """
-
-    pictures_per_chunk: int
-    window: int | None = None
-    checkpoint_chunks: int = CHECKPOINT_CHUNKS
-    stall_s: float = 120.0
-    threads: int = 1
-    transport: str = "unix"
-    watch: WatchSettings = field(default_factory=WatchSettings)
+__all__ = ["ChainSettings", "SessionProgress", "StagedChain"]
 
 
 @dataclass(slots=True)
@@ -89,14 +74,18 @@ class StagedChain:
         settings: ChainSettings,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        another_host: Callable[[], Host] | None = None,
     ) -> None:
         """Make the nodes and join them; `folder` is the chain's own, for sockets and memory.
+
+        `another_host` makes a new place for all stages if `host` takes none any more.
 
         Raises:
             ModelError, PlanError, ChainError: a stage cannot be built.
             ChainDown: nodes die as soon as they are made.
         """
         self._folder, self._settings, self._clock_ns = folder, settings, clock_ns
+        self.folder = folder
         self._window = settings.window or len(recipes) + 2
         self._sessions: dict[str, _Session] = {}
         self._epochs = count(1)
@@ -104,8 +93,10 @@ class StagedChain:
         self._changed = threading.Condition()
         edge = EdgeSettings(
             token=secrets.token_hex(16),
-            log_chunks=self._window + (settings.checkpoint_chunks or 3 * CHECKPOINT_CHUNKS) + 2,
+            log_chunks=settings.log_chunks(self._window),
         )
+        self._log_chunks = edge.log_chunks
+        self._incidents = Incidents()
         self.entry, self.exit = Spans("source"), Spans("sink")
         self._source = Sender("source", edge, on_sent=self.entry.sent)
         listener = listen(self._address("sink"), timeout_s=edge.timeout_s)
@@ -113,16 +104,29 @@ class StagedChain:
         node = NodeSettings(edge=edge, checkpoint_chunks=settings.checkpoint_chunks)
         specs = [self._spec(index, recipe, node) for index, recipe in enumerate(recipes)]
         self.names = tuple(spec.name for spec in specs)
+        is_driver = settings.keep == "driver" and settings.checkpoint_chunks > 0
+        self._exports = Exports(len(specs)) if is_driver else None
         self.controller = Controller(
             host,
             specs,
-            lead_source=self._source.lead_to,
-            sink_address=self._sink.address,
-            num_done=lambda: self._num_done,
-            watch=settings.watch,
+            ChainEnds(
+                lead_source=self._source.lead_to,
+                sink_address=self._sink.address,
+                num_done=lambda: self._num_done,
+                last_done=self._last_done,
+            ),
+            settings.watch,
+            exports=self._exports,
+            another_host=another_host,
+            on_event=self._incidents.note,
+        )
+        self._exporter = (
+            None if self._exports is None else Exporter(self._exports, self.controller.handles)
         )
         self._source.start()
         self._sink.start()
+        if self._exporter is not None:
+            self._exporter.start()
         try:
             self.controller.start()
         except BaseException:
@@ -135,7 +139,7 @@ class StagedChain:
             recipe=recipe,
             address=self._address(f"n{index}-*"),
             settings=node,
-            store=self._folder / f"state{index}" if node.checkpoint_chunks else None,
+            store=self._folder / f"state{index}" if self._settings.keep == "shared" else None,
             threads=self._settings.threads,
         )
 
@@ -148,7 +152,12 @@ class StagedChain:
         return f"unix:{self._folder / name}"
 
     def prepare(self, inputs: SessionInputs) -> None:
-        """Open a session in every stage; one of the same name is closed first."""
+        """Open a session in every stage; one of the same name is closed first.
+
+        Raises:
+            ChainDraining: the chain is being shut down.
+        """
+        self._require_open()
         self.reset(inputs.session)
         epoch = next(self._epochs)
         *_, height, width = inputs.image_BCHW.shape
@@ -166,6 +175,7 @@ class StagedChain:
                 chunk_ns=chunk_ns,
             )
             self._sessions[inputs.session] = session
+            self._incidents.open(inputs.session, chunk_ns // self._settings.pictures_per_chunk)
         self._source.open(epoch)
         try:
             self.controller.open(Opening(inputs=inputs, epoch=epoch, ring=spec))
@@ -186,18 +196,36 @@ class StagedChain:
         Raises:
             ModelError: the session failed in a stage.
             ChainDown: the chain cannot be healed, or nothing comes out.
+            ChainDraining: the chain is being shut down.
         """
         session = self._sessions[work.session]
-        self._await(session, lambda: session.submitted - session.completed < self._window)
+        self._await(session, lambda: self._has_room(session))
         if work.latent.index != session.submitted + 1:
             raise ValueError(
                 f"chunk {work.latent.index} of session {work.session} came after "
                 f"{session.submitted}: submit chunks in order"
             )
         due_ns = session.base_ns + (work.latent.index + 1) * session.chunk_ns
-        session.submitted = work.latent.index
+        with self._changed:
+            self._require_open()
+            session.submitted = work.latent.index
+            self._incidents.submitted(work.session, work.latent.index, due_ns)
         self._source.append(pack_work(work, epoch=session.epoch, due_ns=due_ns, step=0))
         return self._taken(session)
+
+    def _has_room(self, session: _Session) -> bool:
+        """Whether one more chunk fits the window, and every log that may have to be played again.
+
+        A chain that drains has room for nobody, but whoever asks shall hear so at once.
+        """
+        reach = session.completed if self._exports is None else self._exports.reach(session.epoch)
+        is_in_window = session.submitted - session.completed < self._window
+        is_in_logs = session.submitted - reach < self._log_chunks - 1
+        return (is_in_window and is_in_logs) or self.controller.state is ChainState.DRAINING
+
+    def _require_open(self) -> None:
+        if self.controller.state is ChainState.DRAINING:
+            raise ChainDraining("the chain is being shut down: it takes nothing new")
 
     def drain(self, session: str) -> list[VideoChunk]:
         """Wait for what is under way; return all pictures that were not returned yet."""
@@ -211,6 +239,7 @@ class StagedChain:
             seen, until_ns = self._num_done, self._deadline_ns()
             while not holds() and session.error is None:
                 self._changed.wait(0.1)
+                self._incidents.look(self._clock_ns())
                 self.controller.require_alive()
                 if self._num_done != seen:
                     seen, until_ns = self._num_done, self._deadline_ns()
@@ -241,6 +270,7 @@ class StagedChain:
         with self._changed:
             held = self._sessions.pop(session)
             held.ring.remove()
+            self._incidents.close(session)
         self._source.close(held.epoch)
 
     def export_state(self, session: str) -> SessionState:
@@ -251,7 +281,7 @@ class StagedChain:
         parts = {f"stage{index}": state for index, state in enumerate(states)}
         with self._changed:
             for index, video in enumerate(held.ready):
-                parts[f"ready{index}"] = _pack_ready(video)
+                parts[f"ready{index}"] = pack_pictures(video)
             numbers = {"position": held.submitted, "num_ready": len(held.ready)}
         parts["chain"] = SessionState(numbers=numbers)
         return SessionState.of(parts)
@@ -269,10 +299,12 @@ class StagedChain:
         position = numbers["position"]
         stages = [state.part(f"stage{index}") for index in range(self.controller.num_nodes)]
         self.controller.import_states(held.epoch, stages, position)
+        if self._exporter is not None:
+            self._exporter.collect()
         with self._changed:
             held.submitted = held.completed = position
             for index in range(numbers["num_ready"]):
-                held.ready.append(_unpack_ready(state.part(f"ready{index}")))
+                held.ready.append(unpack_pictures(state.part(f"ready{index}")))
         self._source.open(held.epoch)
 
     def progress(self) -> list[SessionProgress]:
@@ -288,6 +320,19 @@ class StagedChain:
                 )
                 for name, held in self._sessions.items()
             ]
+
+    def events(self) -> list[ChainEvent]:
+        """What happened since this was asked last: nodes lost and replaced, sessions late.
+
+        Ask a few times a second; a gap shows as soon as a chunk is overdue.
+        """
+        self._incidents.look(self._clock_ns())
+        return self._incidents.taken()
+
+    def _last_done(self, epoch: int) -> int:
+        with self._changed:
+            done = [s.completed for s in self._sessions.values() if s.epoch == epoch]
+        return done[0] if done else -1
 
     def _positions(self) -> dict[str, int]:
         with self._changed:
@@ -307,13 +352,54 @@ class StagedChain:
                 self._num_done += 1
                 now_ns = self._clock_ns()
                 self.exit.done(message, now_ns, now_ns)
+                self._incidents.came_out(message.session, message.chunk, now_ns)
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """End all nodes and forget all sessions."""
+    def move_to(self, host: Host) -> None:
+        """Place all stages again on another host; sessions go on from their last checkpoints.
+
+        Raises:
+            ChainDown: the chain is over, or the new nodes die as soon as they are made.
+            ChainError: the new host has no room.
+        """
+        self.controller.move_to(host)
+
+    def begin_drain(self) -> None:
+        """Take no session and no chunk any more; may be called from a signal handler."""
+        self.controller.keeper.try_go(ChainState.DRAINING)
+
+    def shut_down(self, deadline_s: float) -> bool:
+        """Let what was accepted come out, at most so long, and end all nodes.
+
+        Pictures that nobody has taken yet can still be had by `drain`, until `close`. Returns
+        whether everything came out.
+        """
+        self.begin_drain()
+        until_ns = self._clock_ns() + int(deadline_s * 1e9)
+        with self._changed:
+            while not self._is_drained() and self._clock_ns() < until_ns:
+                if self.controller.keeper.is_over:
+                    break
+                self._changed.wait(0.1)
+            is_drained = self._is_drained()
+        self._end()
+        return is_drained
+
+    def _is_drained(self) -> bool:
+        """Whether nothing is under way; a session that failed has nothing to wait for."""
+        held = self._sessions.values()
+        return all(s.submitted == s.completed or s.error is not None for s in held)
+
+    def _end(self) -> None:
+        if self._exporter is not None:
+            self._exporter.stop()
         self.controller.close()
         self._source.stop()
         self._sink.stop()
+
+    def close(self) -> None:
+        """End all nodes and forget all sessions."""
+        self._end()
         for session in list(self._sessions):
             self._forget(session)
 
@@ -331,25 +417,3 @@ def _raised(message: Message) -> Exception:
     """What the stage raised, as far as it is told."""
     text = str(message.facts.get("text"))
     return ModelError(text) if message.facts.get("type") == "ModelError" else ChainDown(text)
-
-
-def _pack_ready(video: VideoChunk) -> SessionState:
-    """Pictures as a state."""
-    return SessionState(
-        tensors={"frames_THWC": torch.from_numpy(video.frames_THWC)},
-        numbers={
-            "pts": video.pts,
-            "base_num": video.time_base.numerator,
-            "base_den": video.time_base.denominator,
-        },
-    )
-
-
-def _unpack_ready(state: SessionState) -> VideoChunk:
-    """The pictures that `_pack_ready` packed."""
-    numbers = state.numbers
-    return VideoChunk(
-        frames_THWC=state.tensors["frames_THWC"].numpy(),
-        pts=numbers["pts"],
-        time_base=Fraction(numbers["base_num"], numbers["base_den"]),
-    )

@@ -7,7 +7,6 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from pipeline.channel import listen
-from pipeline.checkpoint import CheckpointStore
 from pipeline.errors import NodeDown
 from pipeline.host import NodeHandle, NodeSpec
 from pipeline.stage_node import StageNode
@@ -35,14 +34,13 @@ class ThreadHandle:
         """Build the node."""
         stage = spec.recipe.build()
         listener = listen(spec.address, timeout_s=spec.settings.edge.timeout_s)
-        store = None if spec.store is None else CheckpointStore(spec.store)
         self._node: StageNode | None = StageNode(
             stage,
             listener,
             name=spec.name,
             settings=spec.settings,
             steps_done=spec.recipe.steps_done,
-            store=store,
+            store=spec.open_checkpoints(),
         )
         self._on_death = on_death
         self._ending = threading.Lock()

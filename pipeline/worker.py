@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from pipeline.channel import listen
-from pipeline.checkpoint import CheckpointStore
 from pipeline.host import NodeSpec
 from pipeline.stage_node import StageNode
 
@@ -57,7 +56,6 @@ class Worker:
     def _make(self, spec: NodeSpec) -> StageNode:
         torch.set_num_threads(spec.threads)
         stage = spec.recipe.build()
-        store = None if spec.store is None else CheckpointStore(spec.store)
         listener = listen(spec.address, timeout_s=spec.settings.edge.timeout_s)
         return StageNode(
             stage,
@@ -65,7 +63,7 @@ class Worker:
             name=spec.name,
             settings=spec.settings,
             steps_done=spec.recipe.steps_done,
-            store=store,
+            store=spec.open_checkpoints(),
             on_crash=lambda _: os._exit(1),
         )
 

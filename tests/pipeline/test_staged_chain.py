@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.controller import ChainState
+from pipeline.chain_state import ChainState
 from pipeline.errors import ChainDown, ModelError
 from pipeline.staged_chain import ChainSettings, StagedChain
 from pipeline.thread_host import ThreadHost
