@@ -90,8 +90,8 @@ def end_process(pid: int, started: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def descendants(pid: int) -> set[Process]:
-    """A process's children, their children, and so on, as far as they can be seen now."""
+def children_by_parent() -> dict[int, list[Process]]:
+    """All processes that can be seen now, by the number of their parent."""
     children: dict[int, list[Process]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -99,6 +99,11 @@ def descendants(pid: int) -> set[Process]:
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
                 child = (int(folder.name), int(fields[19]))
                 children.setdefault(int(fields[1]), []).append(child)
+    return children
+
+
+def descendants(pid: int, children: dict[int, list[Process]]) -> set[Process]:
+    """A process's children, their children, and so on."""
     found: set[Process] = set()
     parents = [pid]
     while parents:
@@ -112,11 +117,12 @@ def descendants(pid: int) -> set[Process]:
 def users_of(folders: list[str], owner: int) -> set[Process]:
     """The owner's descendants that name one of the folders, and all of theirs."""
     found: set[Process] = set()
-    for process in descendants(owner):
+    children = children_by_parent()
+    for process in descendants(owner, children):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{process[0]}/cmdline").read_bytes().decode(errors="replace")
             if any(folder in words for folder in folders):
-                found |= {process} | descendants(process[0])
+                found |= {process} | descendants(process[0], children)
     return found
 
 
@@ -124,8 +130,9 @@ def clear_away(lines: list[str], family: set[Process]) -> None:
     """End the processes, those they started meanwhile too, then remove the folders."""
     named = {(int(pid), int(started)) for pid, started in _told("pid", lines)}
     doomed = family | named
+    children = children_by_parent()
     for pid, _ in list(doomed):
-        doomed |= descendants(pid)
+        doomed |= descendants(pid, children)
     for pid, started in doomed:
         end_process(pid, started)
     for (folder,) in _told("dir", lines):

@@ -39,6 +39,8 @@ OBJECT_STORE_BYTES = 100 << 20
 PLACEMENT_TIMEOUT_S = 60.0
 # A worker that was built has told its process number long before; the answer is only fetched.
 _PID_S = 2.0
+# Between two signs of life asked of a worker: each costs both sides a millisecond.
+_BEAT_S = 1.0
 # Ray runs workers at nice +15 unless told otherwise, and reports usage unless told not to.
 ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 # Ray would write a token of its own into the home folder. It reads this one once per process.
@@ -79,7 +81,7 @@ class RayHandle:
         self._is_built = self.is_killed = False
         self._pid: int | None = None
         self._beat: Any = None
-        self._answered_s = time.monotonic()
+        self._asked_s = self._answered_s = time.monotonic()
         self._busy_s = 0.0
 
     @property
@@ -109,7 +111,8 @@ class RayHandle:
                 self._learn_pid()
             return 0.0
         if self._beat is None:
-            self._beat = self._actor.beat.remote()
+            if now_s - self._asked_s >= _BEAT_S:
+                self._beat, self._asked_s = self._actor.beat.remote(), now_s
         elif _is_ready(self._beat):
             with contextlib.suppress(RayError):
                 self._busy_s = ray.get(self._beat)
