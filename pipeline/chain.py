@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 
@@ -16,6 +16,7 @@ from video.chunk import LatentChunk, VideoChunk
 from video.codec import VideoCodec
 from video.kv_cache import Sink
 
+OutT = TypeVar("OutT")
 Schedule = Literal["sequential", "pipelined"]
 
 
@@ -51,6 +52,14 @@ class Chain(Protocol):
         ...
 
 
+class StageWrapper(Protocol):
+    """What gives each stage, numbered from 0, one that stands in for it."""
+
+    def __call__(self, index: int, stage: Stage[OutT]) -> Stage[OutT]:
+        """The stage to use in place of `stage`."""
+        ...
+
+
 class LocalChain:
     """All stages in this process.
 
@@ -83,6 +92,12 @@ class LocalChain:
         """
         _require_runnable(plan)
         return cls(_denoise_stages(plan, denoiser), DecodeStage(codec), schedule=schedule)
+
+    def wrap(self, around: StageWrapper) -> None:
+        """Put something around every stage, before the first session is open."""
+        stages = enumerate(self._denoise_stages)
+        self._denoise_stages = tuple(around(index, stage) for index, stage in stages)
+        self._decode_stage = around(len(self._denoise_stages), self._decode_stage)
 
     def prepare(self, inputs: SessionInputs) -> None:
         """Make room for a session in every stage."""

@@ -101,6 +101,7 @@ class Spans:
         self._stage = stage
         self._waiting: dict[tuple[int, int], Held] = {}
         self._working: dict[tuple[int, int], tuple[Held, int]] = {}
+        self._memory_bytes: dict[int, tuple[str, int]] = {}
         self._records: deque[Record] = deque(maxlen=MAX_RECORDS)
         self._num_records = 0
         self._taken = 0
@@ -157,20 +158,19 @@ class Spans:
         self._records.append(record)
         self._num_records += 1
 
+    def holds(self, epoch: int, session: str, num_bytes: int) -> None:
+        """The stage's state of a session takes so much memory now."""
+        with self._lock:
+            self._memory_bytes[epoch] = session, num_bytes
+
     def forget(self, epoch: int) -> None:
         """A session was closed: what was under way will never be done."""
         with self._lock:
+            self._memory_bytes.pop(epoch, None)
             self._waiting = {k: held for k, held in self._waiting.items() if k[0] != epoch}
             self._working = {k: held for k, held in self._working.items() if k[0] != epoch}
 
-    def report(
-        self,
-        cursor: int,
-        now_ns: int,
-        *,
-        num_unsent: int = 0,
-        memory_bytes: dict[str, int] | None = None,
-    ) -> StageReport:
+    def report(self, cursor: int, now_ns: int, *, num_unsent: int = 0) -> StageReport:
         """What is held now, and the records after `cursor` as far as they are still kept."""
         with self._lock:
             return StageReport(
@@ -182,7 +182,7 @@ class Spans:
                 waiting=tuple(self._waiting.values()),
                 working=tuple(held for held, _ in self._working.values()),
                 num_unsent=num_unsent,
-                memory_bytes=tuple((memory_bytes or {}).items()),
+                memory_bytes=tuple(self._memory_bytes.values()),
             )
 
     def taken(self) -> list[Span]:

@@ -76,7 +76,6 @@ class _Open:
     opening: Opening
     ring: FrameRing | None
     failed: bool = False
-    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,14 +173,8 @@ class StageNode:
 
     def report(self, cursor: int) -> StageReport:
         """What the stage holds now, and what it did after `cursor`."""
-        with self._changed:
-            held = list(self._open.values())
-        return self._spans.report(
-            cursor,
-            self._clock_ns(),
-            num_unsent=self._sender.num_pending(),
-            memory_bytes={h.opening.inputs.session: h.memory_bytes for h in held},
-        )
+        num_unsent = self._sender.num_pending()
+        return self._spans.report(cursor, self._clock_ns(), num_unsent=num_unsent)
 
     def pace(self) -> Ema:
         """How long the stage takes for a chunk, on average over the latest."""
@@ -392,5 +385,5 @@ class StageNode:
         state = pack_state(
             self._stage.export_state(session), session=session, epoch=epoch, chunk=chunk
         )
-        held.memory_bytes = state.num_bytes
+        self._spans.holds(epoch, session, state.num_bytes)
         self._store.save(epoch, [state, *self._sender.logged(epoch)])

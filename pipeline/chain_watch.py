@@ -1,0 +1,140 @@
+"""Looks at a running chain for all who want to know: watchers, a recording, counters.
+
+One thread looks, five times a second while somebody watches, once a second for a recording or
+counters alone, and not at all when nobody wants to know.
+"""
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.chain_state import ChainState
+from pipeline.collector import Collector, Observation
+from pipeline.snapshot import (
+    MAX_REPLACEMENTS,
+    ChainSnapshot,
+    Identity,
+    ReplacementView,
+    snapshot_of,
+)
+from pipeline.spans import Record
+from pipeline.staged_chain import StagedChain
+from pipeline.timings import timings
+from pipeline.watch_socket import PREFIX, WatchDoor
+
+WATCHED_S = 0.2
+RECORDED_S = 1.0
+# A snapshot's figures are over so much time, and over so many records at most.
+RECENT_S, MAX_RECENT = 15.0, 4096
+
+# Called with every observation, in the thread that looks; must be quick.
+Listener = Callable[[Observation], None]
+
+
+class Narrator:
+    """Makes snapshots of observations; remembers the latest records for the figures in them."""
+
+    def __init__(self, chain: Identity, began_ns: int) -> None:
+        """Begin with nothing seen."""
+        self._chain, self._began_ns = chain, began_ns
+        self._recent: deque[Record] = deque(maxlen=MAX_RECENT)
+        self._replacements: deque[ReplacementView] = deque(maxlen=MAX_REPLACEMENTS)
+        self._num_replacements = 0
+
+    def snapshot(self, seen: Observation) -> ChainSnapshot:
+        """The chain as it is now."""
+        self._recent.extend(seen.records)
+        for one in seen.replacements:
+            stage = seen.names[one.position]
+            self._replacements.append(
+                ReplacementView(stage=stage, reason=one.reason, healed_s=one.healed_s)
+            )
+            self._num_replacements += 1
+        since_ns = seen.at_ns - int(RECENT_S * 1e9)
+        recent = [record for record in self._recent if record.ended_ns >= since_ns]
+        return snapshot_of(
+            seen,
+            self._chain,
+            age_s=(seen.at_ns - self._began_ns) / 1e9,
+            timings=timings(seen.names, recent),
+            replacements=tuple(self._replacements),
+            num_replacements=self._num_replacements,
+        )
+
+
+class ChainWatch:
+    """The thread that looks at one chain."""
+
+    def __init__(
+        self,
+        chain: StagedChain,
+        folder: Path,
+        identity: Identity,
+        *,
+        listeners: Sequence[Listener] = (),
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Let watchers in at `folder`; `listeners` get every observation, the last one at `close`.
+
+        Close it before the chain.
+        """
+        self._collector = Collector(chain)
+        self._narrator = Narrator(identity, clock_ns())
+        self._listeners, self._clock_ns = tuple(listeners), clock_ns
+        self._door = WatchDoor(folder)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="chain-look", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look a last time, say good-bye to watchers, and end."""
+        self._stopping = True
+        self._door.wake()
+        self._thread.join()
+        if self._listeners or self._door.num_watchers:
+            last = self._look()
+            if last.state != ChainState.FAILED.value:
+                last = replace(last, state=ChainState.CLOSED.value)
+            self._door.show(last)
+        self._door.close()
+
+    def _run(self) -> None:
+        due_ns = self._clock_ns()
+        while not self._stopping:
+            now_ns = self._clock_ns()
+            period_s = self._period_s()
+            if period_s is not None and now_ns >= due_ns:
+                self._door.show(self._look())
+                due_ns = now_ns + int(period_s * 1e9)
+            wait_s = None if period_s is None else max(0.0, (due_ns - self._clock_ns()) / 1e9)
+            if self._door.wait(wait_s):
+                due_ns = 0
+
+    def _period_s(self) -> float | None:
+        if self._door.num_watchers:
+            return WATCHED_S
+        return RECORDED_S if self._listeners else None
+
+    def _look(self) -> ChainSnapshot:
+        seen = self._collector.look()
+        for listener in self._listeners:
+            listener(seen)
+        return self._narrator.snapshot(seen)
+
+
+@contextlib.contextmanager
+def watchable(
+    chain: StagedChain, *, label: str, pid: int, listeners: Sequence[Listener] = ()
+) -> Iterator[ChainWatch]:
+    """Have a chain watched under its folder's name as long as the block lasts."""
+    name = chain.folder.name.removeprefix(PREFIX)
+    identity = Identity(name=name, label=label, pid=pid)
+    watch = ChainWatch(chain, chain.folder, identity, listeners=listeners)
+    try:
+        yield watch
+    finally:
+        watch.close()
