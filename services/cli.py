@@ -15,6 +15,7 @@ import typer
 
 from audio.errors import AudioError
 from pipeline.errors import ChainDown, ChainError, ModelError, PlanError
+from services.chain_commands import chain_app
 from services.evaluate import eval_app
 from services.options import (
     PORTRAIT_HELP,
@@ -32,6 +33,7 @@ from services.options import (
     require_path,
 )
 from services.plan_commands import plan_app
+from services.terminal import drawn, printable
 from services.training_commands import run_training
 from video.errors import ImageError, RecordError, WeightsError
 
@@ -67,6 +69,7 @@ model_app = typer.Typer(help="Look at models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.add_typer(eval_app, name="eval")
 app.add_typer(plan_app, name="plan")
+app.add_typer(chain_app, name="chain")
 
 
 def main() -> NoReturn:
@@ -90,15 +93,10 @@ def main() -> NoReturn:
 
 def fail(message: str, *, status: int = EXIT_BAD_INPUT) -> NoReturn:
     """Say in one line on stderr what is wrong, and exit."""
-    line = _printable(" ".join(message.split()))
+    line = printable(" ".join(message.split()))
     if line:  # a bare `viva` has shown its help already
         sys.stderr.write(f"viva: {line}\n")
     sys.exit(status)
-
-
-def _printable(text: str) -> str:
-    """The text with escapes for what could steer a terminal: names of files may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _usage(error: Exception) -> str:
@@ -122,6 +120,9 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, show no progress.")
 ]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress, print no summary.")]
+StatsFlag = Annotated[
+    bool, typer.Option("--stats", help="At the end, show how long each stage worked and waited.")
+]
 OverwriteFlag = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output if it exists.")
 ]
@@ -155,6 +156,8 @@ def render(  # noqa: PLR0913 - one parameter per option
         str, _text("chain", "local|ray", "Run stages here or as Ray actors. (default: local)")
     ] = "local",
     stages: Annotated[str, _text("stages", "N", "Cut the steps so. (default: the plan's)")] = "",
+    trace: Annotated[str, _text("trace", "FILE", "Write what each stage did, for Perfetto.")] = "",
+    stats: StatsFlag = False,
     overwrite: OverwriteFlag = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -175,12 +178,18 @@ def render(  # noqa: PLR0913 - one parameter per option
         overwrite=overwrite,
         chain=parse_chain(chain),
         stages=parse_stages(stages) if stages else None,
+        trace=require_path("--trace", trace, "trace.json") if trace else None,
+        stats=stats,
     )
     summary = _render(request, show_bar=not (as_json or quiet) and sys.stderr.isatty())
     if as_json:
-        _print(json.dumps(asdict(summary)))
+        _print(json.dumps(summary.as_record()))
     elif not quiet:
         _print(_describe(summary))
+    if summary.stats is not None and not as_json:
+        from services.chain_view import stats_table
+
+        _print(drawn(stats_table(summary.stats)).rstrip("\n"))
 
 
 def _render(request: RenderRequest, *, show_bar: bool) -> "RenderSummary":
@@ -202,7 +211,7 @@ def _ignore(done: int, total: int | None, fps: Fraction) -> None:
 def _describe(summary: "RenderSummary") -> str:
     """The summary as one line."""
     return (
-        f"{_printable(summary.out)}: {summary.num_frames} frames of "
+        f"{printable(summary.out)}: {summary.num_frames} frames of "
         f"{summary.width}x{summary.height} at {summary.fps} fps, {summary.video_s:.2f} s, "
         f"seed {summary.seed}, in {summary.wall_s:.1f} s "
         f"(x{summary.real_time_factor:.2f} real time)"

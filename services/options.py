@@ -102,6 +102,8 @@ class RenderRequest:
     overwrite: bool = False
     chain: ChainKind = "local"
     stages: int | None = None
+    trace: Path | None = None
+    stats: bool = False
 
 
 def parse_crop_option(text: str) -> Crop:

@@ -1,17 +1,13 @@
 """`viva plan`: what a plan would need and do on given devices, before anything runs."""
 
 import json
-import os
 import re
-import sys
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 import typer
 
 from services.options import OptionError, parse_fps, parse_size
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from services.terminal import drawn, write
 
 Strategy = Literal["pack", "spread"]
 DecoderChoice = Literal["auto", "own", "share"]
@@ -38,9 +34,9 @@ def plan_list(
     from services.plan_report import plan_table
 
     if as_json:
-        _write(json.dumps(shipped_plans()) + "\n")
+        write(json.dumps(shipped_plans()) + "\n")
     else:
-        _write(_drawn(plan_table()))
+        write(drawn(plan_table()))
 
 
 @plan_app.command("show")
@@ -87,7 +83,7 @@ def plan_show(  # noqa: PLR0913 - one parameter per option
         decode_ms=_parse_ms("decode-ms", decode_ms) if decode_ms else None,
     )
     found = answer(question)
-    _write(json.dumps(as_record(found)) + "\n" if as_json else _drawn(renderable(found)))
+    write(json.dumps(as_record(found)) + "\n" if as_json else drawn(renderable(found)))
 
 
 def _parse_count(name: str, text: str, largest: int) -> int:
@@ -116,24 +112,3 @@ def _choose(name: str, text: str, choices: tuple[Choice, ...]) -> Choice:
         if text.strip().lower() == choice:
             return choice
     raise OptionError(f"--{name} {text[:40]!r} is not understood: use {', '.join(choices)}")
-
-
-def _drawn(table: "RenderableType") -> str:
-    """A table as text, as wide as the terminal, or as it needs where there is none."""
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get()
-
-
-def _write(text: str) -> None:
-    """A result on stdout, which may be a pipe that nobody reads any more."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:
-        # What Python could not write it would try again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None

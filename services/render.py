@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from audio.align import num_frames
 from audio.chunk import AudioChunk
@@ -16,8 +17,11 @@ from pipeline.cuts import cut_evenly
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model, read_config
 from pipeline.plan import load_plan
+from pipeline.recording import Recording
+from pipeline.timings import ChainTimings
 from services.chains import open_chain, require_chain
 from services.options import MAX_RENDER_S, OptionError, RenderRequest
+from services.trace_file import trace_file
 from video.framing import Framing, open_framing
 from video.record import AAC_SAMPLE_RATES, Mp4Recorder, unfinished_paths
 
@@ -49,6 +53,14 @@ class RenderSummary:
     load_s: float
     wall_s: float
     real_time_factor: float
+    stats: ChainTimings | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values for JSON; the stages' figures only where they were asked for."""
+        record = asdict(self)
+        if self.stats is None:
+            del record["stats"]
+        return record
 
 
 class CappedSound:
@@ -120,9 +132,11 @@ def render(
     sound = CappedSound(request.audio, request.max_seconds)
     _require_separate_output(request)
     framing = _open_framing(request)
+    recording = Recording()
     with (
+        trace_file(request.trace, recording, overwrite=request.overwrite),
         _open_recorder(request, sound, framing) as recorder,
-        _open_generator(request, sound, framing) as generator,
+        _open_generator(request, sound, framing, recording) as generator,
     ):
         loaded_s = clock()
         total = sound.expected_frames(generator.fps)
@@ -132,7 +146,8 @@ def render(
             recorder.write_audio(audio)
             on_progress(recorder.num_frames, total, generator.fps)
     times_s = (loaded_s - began_s, clock() - began_s)
-    return _summary(request, framing.size, generator, recorder, times_s)
+    summary = _summary(request, framing.size, generator, recorder, times_s)
+    return replace(summary, stats=recording.timings()) if request.stats else summary
 
 
 def _open_framing(request: RenderRequest) -> Framing:
@@ -164,10 +179,19 @@ def _open_recorder(request: RenderRequest, sound: CappedSound, framing: Framing)
 
 def _require_separate_output(request: RenderRequest) -> None:
     """Refuse an output that is one of the inputs under this or another name."""
+    _require_own_trace(request)
     for path in (request.out, *unfinished_paths(request.out)):
         for source in (request.audio, request.portrait):
             if _is_same_file(path, source):
                 raise OptionError(f"--out {request.out} would replace {source}: choose another")
+
+
+def _require_own_trace(request: RenderRequest) -> None:
+    """Refuse a trace in place of an input or of the video."""
+    if request.trace is not None:
+        for path in (request.audio, request.portrait, request.out):
+            if _is_same_file(request.trace, path) or request.trace.resolve() == path.resolve():
+                raise OptionError(f"--trace {request.trace} would replace {path}: choose another")
 
 
 def _is_same_file(path: Path, other: Path) -> bool:
@@ -180,7 +204,7 @@ def _is_same_file(path: Path, other: Path) -> bool:
 
 @contextmanager
 def _open_generator(
-    request: RenderRequest, sound: CappedSound, framing: Framing
+    request: RenderRequest, sound: CappedSound, framing: Framing, recording: Recording
 ) -> Iterator[AvatarGenerator]:
     """A session of the request's portrait and rate; cheap checks come before the weights."""
     _, config = read_config(request.model)
@@ -189,7 +213,8 @@ def _open_generator(
         plan = cut_evenly(plan, request.stages)
     require_chain(request.chain)
     model = load_model(request.model)
-    with open_chain(request.chain, model, plan) as chain:
+    wanted = recording if request.trace is not None or request.stats else None
+    with open_chain(request.chain, model, plan, recording=wanted) as chain:
         yield AvatarGenerator(
             model,
             plan,
