@@ -1,15 +1,15 @@
 """Train the motion codec on rendered clips: `viva train codec`.
 
 First the linear core is found in closed form from all displacement fields; then the portrait
-encoder, the refiner and the region painters learn together, each step on a few groups of four
-frames at the portrait's own head pose, with latents blurred by noise as generated ones are.
+encoder, the refiner and the region painters learn together, each step on one frame of a few groups
+of four at the portrait's own head pose, with latents blurred by noise as generated ones are.
 
-Shape legend: B = clips in the batch, T = groups of F = 4 frames of each, N = B*T*F frames,
+Shape legend: B = clips in the batch, T = groups of each, F = frames of each group, N = B*T*F,
 S, H, W = sides.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from training.shards import (
     shard_paths,
 )
 from training.stored import load_tensors, load_weights
-from video.motion_codec import MotionCodec, MotionCodecConfig, joint_box, warp_frames
+from video.face_motion import joint_box
+from video.motion_codec import MotionCodec, MotionCodecConfig, warp_frames
 from video.motion_field import fit_motion_field
 from video.motion_nets import EYES_BOX, MOUTH_BOX, Box, crop, crop_scaled
 from video.motion_painter import RegionPaint
@@ -49,8 +50,8 @@ WHOLE: Box = (0, 0, 256, 256)
 class Batch:
     """Groups of four frames with their portraits; pictures in [-1, 1].
 
-    T groups of F = 4 frames belong to each of B portraits; N = B*T*F. Of the frames only `box`
-    is kept.
+    T groups of four frames belong to each of B portraits. Of each group F frames are looked at,
+    `looked_at` says which, so N = B*T*F. Of their pictures only `box` is kept.
     """
 
     portrait_B3HW: torch.Tensor
@@ -58,6 +59,7 @@ class Batch:
     headness_B1SS: torch.Tensor
     field_BTFQSS: torch.Tensor
     box: Box
+    looked_at: slice
     frames_N3HW: torch.Tensor
     flow_N2SS: torch.Tensor
     hidden_N1SS: torch.Tensor
@@ -73,17 +75,18 @@ def group_batch(
     size: int,
     groups_per_clip: int = 1,
     box: Box = WHOLE,
+    *,
+    looked_at: slice = slice(None),
 ) -> Batch:
     """Draw `size` clips of a shard and groups of each, with a common colour change each clip.
 
     Half of the batches are mirrored; `box` must be symmetric for that.
     """
     clips = rng.integers(0, len(shard["ref_rgb"]), size)
-    order = rng.permuted(np.tile(np.arange(shard["group_start"].shape[1]), (size, 1)), axis=1)
-    groups_BT = order[:, :groups_per_clip]
+    groups_BT = draw_groups(shard["occl128"][clips], rng, groups_per_clip)
     first_BT = shard["group_start"][clips[:, None], groups_BT]
     index_BT = (first_BT[..., None] + np.arange(4)).reshape(size, -1)
-    rows_BT = (groups_BT[..., None] * 4 + np.arange(4)).reshape(size, -1)
+    rows_BT = (groups_BT[..., None] * 4 + np.arange(4)[looked_at]).reshape(size, -1)
     pick = clips[:, None]
     portrait = torch.from_numpy(shard["ref_rgb"][clips])
     x, y, width, height = box
@@ -108,10 +111,28 @@ def group_batch(
         headness_B1SS=headness,
         field_BTFQSS=field,
         box=box,
+        looked_at=looked_at,
         frames_N3HW=frames.flatten(0, 1),
         flow_N2SS=flow,
         hidden_N1SS=hidden.flatten(0, 1)[:, None],
     )
+
+
+def draw_groups(
+    hidden_BNSS: npt.NDArray[np.uint8], rng: np.random.Generator, count: int
+) -> npt.NDArray[np.int64]:
+    """Draw `count` different groups of four frames of each clip [B, count].
+
+    The more of the mouth's region a portrait does not show, the more often a group comes: open
+    mouths are what is hard to paint.
+    """
+    x, y, width, height = (side // 2 for side in MOUTH_BOX)
+    hidden = hidden_BNSS[:, :, y : y + height, x : x + width].mean(axis=(-2, -1), dtype=np.float64)
+    hidden_BG = hidden.reshape(len(hidden), -1, 4).mean(axis=-1)
+    weight_BG = 0.5 + hidden_BG / np.maximum(hidden_BG.mean(axis=1, keepdims=True), 1e-6)
+    # The largest of u ** (1 / weight) are a weighted draw without replacement.
+    order_BG = np.argsort(-(rng.random(weight_BG.shape) ** (1.0 / weight_BG)), axis=1)
+    return order_BG[:, :count]
 
 
 def colour_change(
@@ -185,7 +206,7 @@ def codec_loss(
     """
     reading = codec.read(batch.portrait_B3HW)
     latents = codec.motion.encode(batch.field_BTFQSS)
-    motion = codec.face_motion(latents + noise, batch.portrait_B3HW, reading)
+    motion = codec.face_motion(latents + noise, batch.portrait_B3HW, reading, batch.looked_at)
     losses = {
         "flow": flow_loss(motion.flow_N2FF, batch),
         "depth": ((reading.features.depth_B1HW - batch.depth_B1SS).abs() * batch.headness_B1SS)
@@ -199,6 +220,8 @@ def codec_loss(
         ("mouth", MOUTH_BOX, motion.mouth, 1.0),
         ("eyes", EYES_BOX, motion.eyes, 0.7),
     ):
+        if not learns(getattr(codec, name)):
+            continue
         drawn = region(batch, motion.flow_N2FF, box, paint)
         everywhere, needed = picture_loss(drawn)
         losses[name] = everywhere * 2.0 * share
@@ -206,6 +229,17 @@ def codec_loss(
         losses[f"{name}_cover"] = cover_loss(drawn.cover_N1HW, drawn.need_N1HW) * 0.1
     total = torch.stack(list(losses.values())).sum()
     return total, {name: float(value.detach()) for name, value in losses.items()}
+
+
+def choose_learners(codec: MotionCodec, only: Sequence[str]) -> None:
+    """Train the named parts alone, or all that the decoder uses if none is named."""
+    for name, part in codec.named_children():
+        part.requires_grad_(name in only if only else name != "identity")
+
+
+def learns(part: nn.Module) -> bool:
+    """Whether any weight of a part is trained."""
+    return any(parameter.requires_grad for parameter in part.parameters())
 
 
 def flow_loss(flow_N2FF: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -248,7 +282,9 @@ def batches(
     shards = iterate_shards(shard_paths(folder), NAMES, seed, start // per_shard)
     for block, shard in enumerate(shards, start // per_shard):
         for step in range(max(start, block * per_shard), (block + 1) * per_shard):
-            yield group_batch(shard, step_generator(seed, step), size, 2, joint_box())
+            rng = step_generator(seed, step)
+            frame = int(rng.integers(4))  # its neighbours would say almost the same
+            yield group_batch(shard, rng, size, 2, joint_box(), looked_at=slice(frame, frame + 1))
 
 
 def fit_core(codec: MotionCodec, folder: Path, max_shards: int) -> float:
@@ -310,7 +346,7 @@ def run(args: argparse.Namespace) -> None:
     """Run a slice of codec training and export the averaged weights."""
     torch.manual_seed(args.seed)
     codec = MotionCodec(MotionCodecConfig())
-    codec.identity.requires_grad_(False)
+    choose_learners(codec, args.only)
     trainer = Trainer(
         folder=args.run,
         modules=nn.ModuleDict({"codec": codec}),

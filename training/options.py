@@ -279,7 +279,14 @@ def train_codec(parser: Parser) -> None:
     )
     _may_read(parser, "--core", file, "a codec's weights whose linear core is kept")
     _may_read(parser, "--begin-from", file, "an earlier codec's weights, taken over as they fit")
-    run_options(parser, steps=6000, batch=3, rate=1.5e-3)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        choices=("portrait", "refiner", "mouth", "eyes"),
+        help="train these parts and leave the others as they are (all)",
+    )
+    run_options(parser, steps=6000, batch=8, rate=1.5e-3)
 
 
 def train_latents(parser: Parser) -> None:

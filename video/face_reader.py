@@ -12,10 +12,11 @@ from dataclasses import dataclass, fields
 import torch
 
 from video.face_flow import read_flow
+from video.face_motion import full_cover
 from video.face_pixels import eye_pattern, mouth_darkness
 from video.face_points import Points, mean_points
 from video.head_pose import POSE_CHANNELS
-from video.motion_codec import MotionCodec, full_cover, resize_antialiased
+from video.motion_codec import MotionCodec, resize_antialiased
 from video.warp import resize
 
 

@@ -13,6 +13,7 @@ K = facial channels, G = grid side (8), S = field side (64).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from video.codec import DecoderState
 from video.errors import WeightsError
+from video.face_motion import CANONICAL, FaceMotion, paint_over
 from video.head_pose import (
     POSE_CHANNELS,
     head_flow,
@@ -40,11 +42,10 @@ from video.motion_nets import (
     crop,
     crop_scaled,
 )
-from video.motion_painter import RegionPaint, RegionPainter, RegionReading
+from video.motion_painter import RegionPainter, RegionReading
 from video.section import Section
 from video.warp import pixel_grid, resize, sample, warp
 
-CANONICAL = 256  # side of the picture all networks see; displacements are in its pixels
 LAYOUT = (8, 64, 4)  # cells a side, field points a side, frames per latent
 FINE = 128  # side of the flow that frames are drawn with
 PIVOT_XY = (128.0, 215.0)  # the neck's base in an aligned portrait
@@ -61,6 +62,7 @@ class MotionCodecConfig(Section):
         WeightsError: the layout is another one.
     """
 
+    may_be_zero: ClassVar[frozenset[str]] = frozenset({"mouth_fine_blocks"})
     grid: int = 8
     field_side: int = 64
     frames_per_latent: int = 4
@@ -72,6 +74,7 @@ class MotionCodecConfig(Section):
     painter_channels: int = 64
     painter_blocks: int = 4
     painter_fine: int = 32
+    mouth_fine_blocks: int = 1
 
     def __post_init__(self) -> None:
         """Refuse a layout that the networks do not have, before weights seem not to fit."""
@@ -90,19 +93,6 @@ class PortraitReading:
     refiner_BCHW: torch.Tensor
     eyes: RegionReading
     mouth: RegionReading
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaceMotion:
-    """How N frames differ from the portrait at its own head pose.
-
-    `flow_N2FF` (128x128, in canonical pixels) is the backward displacement of everything;
-    `eyes` and `mouth` are painted over their regions after it.
-    """
-
-    flow_N2FF: torch.Tensor
-    eyes: RegionPaint
-    mouth: RegionPaint
 
 
 @dataclass(slots=True, kw_only=True)
@@ -157,18 +147,19 @@ class MotionCodec(nn.Module):
             config.frame_features,
             config.refiner_blocks,
         )
-        self.mouth = self._painter(MOUTH_BOX)
-        self.eyes = self._painter(EYES_BOX)
+        self.mouth = self._painter(MOUTH_BOX, config.mouth_fine_blocks)
+        self.eyes = self._painter(EYES_BOX, 0)
 
-    def _painter(self, box: tuple[int, int, int, int]) -> RegionPainter:
+    def _painter(self, box: Box, fine_blocks: int) -> RegionPainter:
         config = self.config
         return RegionPainter(
             box,
-            config.frame_features,
-            config.portrait_channels,
-            config.painter_channels,
-            config.painter_blocks,
-            config.painter_fine,
+            features=config.frame_features,
+            channels=config.portrait_channels,
+            hidden=config.painter_channels,
+            num_blocks=config.painter_blocks,
+            fine=config.painter_fine,
+            fine_blocks=fine_blocks,
         )
 
     def latent_size(self, height_px: int, width_px: int) -> tuple[int, int]:
@@ -201,19 +192,30 @@ class MotionCodec(nn.Module):
         )
 
     def decode(self, latents_BCTHW: torch.Tensor, state: DecoderState) -> torch.Tensor:
-        """Return frames [B, 3, 4*T, H, W] in [-1, 1] and advance `state`; any T gives the same."""
+        """Return frames [B, 3, 4*T, H, W] in [-1, 1] and advance `state`.
+
+        Any T gives the same but for rounding: the latents of a call are worked on together.
+        """
         if not isinstance(state, MotionDecoderState):
             raise TypeError(f"state is {type(state).__name__}: use the one that start() returned")
         pose = latents_to_pose(latents_BCTHW[:, :POSE_CHANNELS], state.pose_B6)
         state.pose_B6 = pose[:, -1]
         smoothed, state.smooth_B26 = smooth_pose(pose, state.smooth_B26)
-        frames = []
-        for index in range(latents_BCTHW.shape[2]):
-            local = latents_BCTHW[:, POSE_CHANNELS:, index : index + 1]
-            first = index * self.frames_per_latent
-            poses_BF6 = smoothed[:, first : first + self.frames_per_latent]
-            frames.append(self._decode_latent(local, poses_BF6, state))
-        return torch.cat(frames, dim=2)
+        motion = self.face_motion(
+            latents_BCTHW[:, POSE_CHANNELS:], state.canonical_BCHW, state.reading
+        )
+        frames = self.frames_per_latent
+        return torch.cat(
+            [
+                self.render(
+                    motion.part(len(smoothed), first, first + frames),
+                    state.portrait_BCHW,
+                    _head_flow(smoothed[:, first : first + frames], state),
+                )
+                for first in range(0, smoothed.shape[1], frames)
+            ],
+            dim=2,
+        )
 
     def read(self, canonical_B3HW: torch.Tensor) -> PortraitReading:
         """Look at portraits of the canonical size; nothing else of them reaches the networks."""
@@ -233,17 +235,22 @@ class MotionCodec(nn.Module):
         return painter.read(crop(canonical_B3HW, painter.box), map_BCHW)
 
     def face_motion(
-        self, local_BKTGG: torch.Tensor, canonical_B3HW: torch.Tensor, reading: PortraitReading
+        self,
+        local_BKTGG: torch.Tensor,
+        canonical_B3HW: torch.Tensor,
+        reading: PortraitReading,
+        frames: slice = slice(None),
     ) -> FaceMotion:
         """Return how the N = 4*B*T frames of T latents differ from the portrait.
 
-        This is what training supervises; the head keeps the portrait's own pose.
+        This is what training supervises; the head keeps the portrait's own pose. `frames` are
+        those of each latent that are wanted, all four by default.
         """
         flat = rearrange(self.motion.decode(local_BKTGG), "b t f q h w -> (b t) (f q) h w")
         mended, emitted = self.refiner(flat, reading.refiner_BCHW)
-        frames = self.frames_per_latent
-        field_N3SS = rearrange(mended, "b (f q) h w -> (b f) q h w", q=3)
-        emitted_NCSS = rearrange(emitted, "b (f c) h w -> (b f) c h w", f=frames)
+        field_N3SS = mended.unflatten(1, (-1, 3))[:, frames].flatten(0, 1)
+        count = self.frames_per_latent
+        emitted_NCSS = emitted.unflatten(1, (count, -1))[:, frames].flatten(0, 1)
         fine_N3FF = resize(field_N3SS, FINE, FINE)
         flow = fine_N3FF[:, :2].clone()
         paints = []
@@ -285,15 +292,8 @@ class MotionCodec(nn.Module):
         moved = moved.reshape(batch, 3, -1, height, width)
         # On the meta device, where work is counted, nobody knows how far the head moves.
         furthest = CANONICAL if head_N2SS.is_meta else float(head_N2SS.abs().max())
-        _paint_over(moved, motion, flows[:, 2:], furthest)
+        paint_over(moved, motion, flows[:, 2:], furthest)
         return moved
-
-    def _decode_latent(
-        self, local_BK1GG: torch.Tensor, poses_BF6: torch.Tensor, state: MotionDecoderState
-    ) -> torch.Tensor:
-        """Return the four frames [B, 3, 4, H, W] of one latent."""
-        motion = self.face_motion(local_BK1GG, state.canonical_BCHW, state.reading)
-        return self.render(motion, state.portrait_BCHW, _head_flow(poses_BF6, state))
 
 
 def warp_frames(
@@ -304,65 +304,6 @@ def warp_frames(
     if batch == 1:
         return warp(portrait_B3HW.expand(frames, -1, -1, -1), flow_N2HW, origin_xy)
     return warp(portrait_B3HW.repeat_interleave(frames, dim=0), flow_N2HW, origin_xy)
-
-
-def _paint_over(
-    frames_B3FHW: torch.Tensor, motion: FaceMotion, head_B2FHW: torch.Tensor, furthest: float
-) -> None:
-    """Paint the regions over frames in place, moved by the head's flow.
-
-    The flow is in canonical pixels, none of it longer than `furthest`.
-    """
-    height, width = frames_B3FHW.shape[-2:]
-    left, top, across, down = joint_box()
-    canvas_N4HW = _canvas(motion)
-    reach = int(furthest) + 2 if furthest < CANONICAL else CANONICAL
-    rows = _part(top - reach, top + down + reach, height)
-    columns = _part(left - reach, left + across + reach, width)
-    head = head_B2FHW[..., rows, columns].transpose(1, 2).flatten(0, 1)
-    size = head.new_tensor([CANONICAL / width, CANONICAL / height])[:, None, None]
-    first = head.new_tensor([left - 1.0, top - 1.0])[:, None, None]
-    span = head.new_tensor([(across + 1) / 2, (down + 1) / 2])[:, None, None]
-    grid = pixel_grid(height, width, head.device)[..., rows, columns]
-    canonical = (grid + 0.5) * size - 0.5 - first
-    paint_N4HW = sample(canvas_N4HW, torch.addcdiv(canonical / span - 1.0, head, span))
-    paint = rearrange(paint_N4HW, "(b f) c h w -> b c f h w", b=len(frames_B3FHW))
-    part = frames_B3FHW[..., rows, columns]
-    part.mul_(1.0 - paint[:, 3:]).add_(paint[:, :3]).clamp_(-1.0, 1.0)
-
-
-def joint_box() -> Box:
-    """Return the box around both painted regions."""
-    boxes = (EYES_BOX, MOUTH_BOX)
-    left, top = min(x for x, _, _, _ in boxes), min(y for _, y, _, _ in boxes)
-    right = max(x + width for x, _, width, _ in boxes)
-    return left, top, right - left, max(y + height for _, y, _, height in boxes) - top
-
-
-def _canvas(motion: FaceMotion) -> torch.Tensor:
-    """Return covered colour and cover [N, 4, h+2, w+2] of both regions, ringed by zeros."""
-    left, top, across, down = joint_box()
-    count = len(motion.flow_N2FF)
-    canvas = motion.flow_N2FF.new_zeros(count, 4, down + 2, across + 2)
-    for box, paint in ((EYES_BOX, motion.eyes), (MOUTH_BOX, motion.mouth)):
-        part = crop(canvas, (box[0] - left + 1, box[1] - top + 1, box[2], box[3]))
-        torch.mul(paint.colour_N3HW, paint.cover_N1HW, out=part[:, :3])
-        part[:, 3:] = paint.cover_N1HW
-    return canvas
-
-
-def full_cover(motion: FaceMotion) -> torch.Tensor:
-    """Return the share of paint [N, 1, 256, 256] at the portrait's own pose."""
-    cover = motion.flow_N2FF.new_zeros(len(motion.flow_N2FF), 1, CANONICAL, CANONICAL)
-    for box, paint in ((EYES_BOX, motion.eyes), (MOUTH_BOX, motion.mouth)):
-        crop(cover, box).copy_(paint.cover_N1HW)
-    return cover
-
-
-def _part(first: int, last: int, side: int) -> slice:
-    """Return the pixels of a picture `side` wide between two canonical coordinates."""
-    scale = side / CANONICAL
-    return slice(max(0, int(first * scale)), min(side, int(last * scale) + 1))
 
 
 def _head_flow(poses_BF6: torch.Tensor, state: MotionDecoderState) -> torch.Tensor:

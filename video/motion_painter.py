@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from video.motion_nets import Box, MixBlock, feather
+from video.motion_nets import Box, MixBlock, ResidualConv, feather
 
 CELL = 4
 PALETTE = 6
@@ -45,18 +45,29 @@ class RegionPaint:
 class RegionPainter(nn.Module):
     """Paint one region (mouth or eyes) of single frames.
 
-    Layers work on 4x4-pixel cells, the last two on 2x2 pixels, where teeth and lashes get edges.
+    Layers work on 4x4-pixel cells, the last on 2x2 pixels, where teeth and lashes get edges. With
+    blocks there (a mouth has more to show than lids) they also see which pixels are hidden and
+    where in the region they are.
     `read` does once a session what depends on the portrait alone. A pixel's colour is a mixture
     of colours that the portrait shows in this region, plus a correction: lids take the person's
     own skin, whatever its colour.
     """
 
     def __init__(
-        self, box: Box, features: int, channels: int, hidden: int, num_blocks: int, fine: int
+        self,
+        box: Box,
+        *,
+        features: int,
+        channels: int,
+        hidden: int,
+        num_blocks: int,
+        fine: int,
+        fine_blocks: int,
     ) -> None:
         """`features` are given per frame, `channels` is the width of the portrait's map.
 
-        `hidden` is the width of layers on cells, `fine` that of the last ones on 2x2 pixels.
+        `hidden` and `num_blocks` are width and depth on cells, `fine` and `fine_blocks` on 2x2
+        pixels.
         """
         super().__init__()
         self.box = box
@@ -72,7 +83,10 @@ class RegionPainter(nn.Module):
         self.body = nn.Sequential(*(MixBlock(hidden) for _ in range(num_blocks)))
         self.out = nn.Conv2d(hidden, 2 * 4 + PALETTE, 1)
         self.grow = nn.Conv2d(hidden, 4 * fine, 1)
-        self.refine = nn.Conv2d(fine + 3 * 4, fine, 3, padding=1)
+        place = torch.randn(1, 8, height // 2, width // 2) * 0.3
+        self.register_parameter("place", nn.Parameter(place) if fine_blocks else None)
+        self.refine = nn.Conv2d(fine + (24 if fine_blocks else 12), fine, 3, padding=1)
+        self.fine_body = nn.Sequential(*(ResidualConv(fine) for _ in range(fine_blocks)))
         self.draw = nn.Conv2d(fine, 4 * 4, 3, padding=1)
         for layer in (self.out, self.draw):
             nn.init.normal_(layer.weight, std=1e-3)
@@ -83,6 +97,7 @@ class RegionPainter(nn.Module):
         self.register_buffer("window_11HW", window, persistent=False)
         self.register_buffer("half_11HW", half, persistent=False)
 
+    place: nn.Parameter | None
     window_11HW: torch.Tensor
     half_11HW: torch.Tensor
 
@@ -121,9 +136,7 @@ class RegionPainter(nn.Module):
         understood = F.relu(self.body(adapted.flatten(0, 1)))
         correction, mixture = self.out(understood).split((2 * 4, PALETTE), dim=1)
         grown = F.pixel_shuffle(self.grow(understood), 2)
-        detailed = torch.cat((grown, F.pixel_unshuffle(warped_N3HW, 2)), dim=1)
-        detailed = detailed.contiguous(memory_format=torch.channels_last)
-        painted = F.pixel_shuffle(self.draw(F.relu(self.refine(detailed))), 2)
+        painted = self._draw(grown, warped_N3HW, hidden_N1HW)
         shares_BFPL = mixture.unflatten(0, (batch, -1)).flatten(3).softmax(dim=2)
         base_BF3L = reading.palette_BP3.transpose(1, 2)[:, None] @ shares_BFPL
         base = base_BF3L.flatten(0, 1).unflatten(2, mixture.shape[-2:])
@@ -134,3 +147,15 @@ class RegionPainter(nn.Module):
             cover_N1HW=cover * self.window_11HW,
             correction_N2HW=F.pixel_shuffle(correction, 2) * 4.0 * self.half_11HW,
         )
+
+    def _draw(
+        self, grown_NCHW: torch.Tensor, warped_N3HW: torch.Tensor, hidden_N1HW: torch.Tensor
+    ) -> torch.Tensor:
+        """Return colour correction and cover [N, 4, h, w] from what is known of 2x2 pixels."""
+        seen = [grown_NCHW, F.pixel_unshuffle(warped_N3HW, 2)]
+        if self.place is not None:
+            place = self.place.expand(len(warped_N3HW), -1, -1, -1)
+            seen += [F.pixel_unshuffle(hidden_N1HW, 2), place]
+        detailed = torch.cat(seen, dim=1).contiguous(memory_format=torch.channels_last)
+        fine = self.fine_body(self.refine(detailed))
+        return F.pixel_shuffle(self.draw(F.relu(fine)), 2)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from video.codec import VideoCodec
 from video.errors import WeightsError
+from video.face_motion import CANONICAL
 from video.head_pose import POSE_CHANNELS
-from video.motion_codec import CANONICAL, MotionCodec, MotionCodecConfig
+from video.motion_codec import MotionCodec, MotionCodecConfig
 from video.motion_field import fit_motion_field
 from video.motion_nets import EYES_BOX, MOUTH_BOX
 
@@ -45,7 +46,7 @@ def test_any_cut_gives_the_frames_of_the_whole(
     whole = codec.decode(latents, codec.start(portrait))
     state = codec.start(portrait)
     parts = [codec.decode(latents[:, :, :cut], state), codec.decode(latents[:, :, cut:], state)]
-    assert torch.equal(torch.cat(parts, dim=2), whole)
+    torch.testing.assert_close(torch.cat(parts, dim=2), whole, atol=1e-4, rtol=0)
     assert whole.shape == (1, 3, 20, 96, 64)
 
 
