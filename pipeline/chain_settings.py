@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.controller import WatchSettings
+from pipeline.doorman import ChainCapacity
 
 # Checkpoints are this many chunks apart: what a stage that died must compute once more.
 CHECKPOINT_CHUNKS = 4
@@ -24,6 +25,9 @@ class ChainSettings:
     A checkpoint is kept every `checkpoint_chunks` chunks, in memory `shared` by all processes of
     this machine, or in the nodes with copies in the `driver`, which outlive any other machine.
     With 0 none is kept: a stage that is lost is made again from the `replay_chunks` before.
+
+    A live session's pictures are due `latency_s` after their sound is there. `capacity` says what
+    the chain can carry; without it room is uncounted and only measured times keep a session out.
     """
 
     pictures_per_chunk: int
@@ -31,6 +35,8 @@ class ChainSettings:
     checkpoint_chunks: int = CHECKPOINT_CHUNKS
     replay_chunks: int = REPLAY_CHUNKS
     keep: Literal["shared", "driver"] = "shared"
+    latency_s: float = 1.0
+    capacity: ChainCapacity | None = None
     stall_s: float = 120.0
     threads: int = 1
     transport: str = "unix"

@@ -22,9 +22,12 @@ from pipeline.host import Host, NodeHandle, NodeSpec, Reply
 from pipeline.session_state import SessionState
 from pipeline.spans import Span
 from pipeline.stage_node import Opening
+from pipeline.step_cost import Ema
 
 # A node that dies so often while no chunk comes out would go on dying.
 MAX_DEATHS_WITHOUT_PROGRESS = 5
+# A stage that does not tell its pace by then is taken for one that has none yet.
+PACE_TIMEOUT_S = 2.0
 # Replacements that are remembered.
 MAX_REPLACEMENTS = 1000
 
@@ -158,6 +161,16 @@ class Controller:
         """Give every stage its state, after chunk `position`."""
         for slot, state in zip(self._slots, states, strict=True):
             self._ask(slot, "import_state", epoch, state, position)
+
+    def paces(self) -> list[Ema]:
+        """What each stage takes for a chunk; nothing is known of one that does not say."""
+        replies = [slot.handle and slot.handle.call("pace") for slot in self._slots]
+        paces = []
+        for reply in replies:
+            paces.append(Ema())
+            with contextlib.suppress(RuntimeError):
+                paces[-1] = reply.result(PACE_TIMEOUT_S) if reply else Ema()
+        return paces
 
     def spans(self) -> list[Span]:
         """What the stages did since this was asked last."""

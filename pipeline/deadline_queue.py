@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.step_cost import BatchProfile
 
+# A sender that is held up for a moment catches up; one that was away for long bursts no longer.
+CREDIT = 16.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyChunk:
@@ -33,14 +36,15 @@ class ReadyChunk:
 class Turns:
     """Who had a turn when, counted in turns, and how much compute ahead of need.
 
-    `share_ms` holds that compute by session, `floor_ms` how much those who are at it have had: a
-    session that comes, or comes back, starts there and can claim nothing for the past.
+    `share` holds that compute by session, in chunks of the stage's usual size; `floor` is how much
+    those who are at it have had. A session that comes starts there, and one that comes back claims
+    at most `CREDIT` for the time in which it had nothing to do.
     """
 
     last: Mapping[str, int]
     count: int = 0
-    share_ms: Mapping[str, float] = field(default_factory=dict)
-    floor_ms: float = 0.0
+    share: Mapping[str, float] = field(default_factory=dict)
+    floor: float = 0.0
 
     def after(self, sessions: Sequence[str]) -> "Turns":
         """The record after these sessions had a turn."""
@@ -49,20 +53,21 @@ class Turns:
 
     def joined(self, session: str) -> "Turns":
         """The record after a session that had nothing waiting has something again."""
-        share_ms = max(self.share_ms.get(session, 0.0), self.floor_ms)
-        return replace(self, share_ms={**self.share_ms, session: share_ms})
+        own = self.share.get(session, self.floor)
+        share = max(own, self.floor - CREDIT)
+        return replace(self, share={**self.share, session: share})
 
-    def charged(self, session: str, spent_ms: float) -> "Turns":
+    def charged(self, session: str, spent: float) -> "Turns":
         """The record after so much compute for a chunk that nobody waited for yet."""
-        share_ms = self.share_ms.get(session, self.floor_ms)
-        shares = {**self.share_ms, session: share_ms + spent_ms}
-        return replace(self, share_ms=shares, floor_ms=max(self.floor_ms, share_ms))
+        share = self.share.get(session, self.floor)
+        shares = {**self.share, session: share + spent}
+        return replace(self, share=shares, floor=max(self.floor, share))
 
     def without(self, session: str) -> "Turns":
         """The record after a session has ended."""
         last = {name: turn for name, turn in self.last.items() if name != session}
-        shares = {name: share for name, share in self.share_ms.items() if name != session}
-        return replace(self, last=last, share_ms=shares)
+        shares = {name: share for name, share in self.share.items() if name != session}
+        return replace(self, last=last, share=shares)
 
 
 NO_TURNS = Turns(last={})
@@ -102,11 +107,11 @@ def _rank(
 ) -> tuple[bool, float, int, float, str]:
     """What chunks are sorted by; among equals the session whose turn is longest ago, then by name.
 
-    Shares count to the microsecond: what is less apart is equal.
+    Shares less than a hundredth of a chunk apart are equal.
     """
     spare = is_spare(entry, now_ms, horizon_ms)
-    share_ms = turns.share_ms.get(entry.session, turns.floor_ms)
-    first = round(share_ms, 3) if spare else max(entry.deadline_ms, now_ms)
+    share = turns.share.get(entry.session, turns.floor)
+    first = round(share, 2) if spare else max(entry.deadline_ms, now_ms)
     turn = turns.last.get(entry.session, -1)
     return (spare, first, turn, entry.deadline_ms, entry.session)
 

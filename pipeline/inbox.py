@@ -4,25 +4,25 @@ Pure bookkeeping around the decisions of `deadline_queue`; whoever owns it holds
 """
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from pipeline.deadline_queue import NO_TURNS, ReadyChunk, Turns, is_spare, next_batch
 from pipeline.message import Message, MessageError
-from pipeline.step_cost import BatchProfile, Ema
+from pipeline.step_cost import BatchProfile, TypicalTime
 
 
 @dataclass(slots=True)
 class _Lane:
     """One session's waiting messages; `position` is the last chunk that was let in.
 
-    `pace` is how long its chunks took, `spare` whether the one taken last could have waited.
+    `shape` is that of the chunk taken last, `spare` whether it could have waited.
     """
 
     position: int
     fresh: bool
     waiting: deque[Message] = field(default_factory=deque)
-    pace: Ema = field(default_factory=Ema)
+    shape: str = ""
     spare: bool = False
     failed: bool = False
 
@@ -30,7 +30,7 @@ class _Lane:
 class Inbox:
     """Waiting messages of all sessions, and whose is next.
 
-    A session holds back nobody: one that has nothing waiting is passed over and may claim nothing
+    A session holds back nobody: one that has nothing waiting is passed over and may claim little
     for that later, and of one that has failed nothing is kept.
     """
 
@@ -49,6 +49,7 @@ class Inbox:
         self._horizon_ms = horizon_s * 1e3
         self._profile = profile or BatchProfile()
         self._lanes: dict[int, _Lane] = {}
+        self._times: defaultdict[str, TypicalTime] = defaultdict(TypicalTime)
         self._turns = NO_TURNS
 
     def open(self, epoch: int, position: int, *, fresh: bool = False) -> None:
@@ -100,7 +101,7 @@ class Inbox:
         heads = {_name(epoch): lane for epoch, lane in self._lanes.items() if lane.waiting}
         now_ms = now_ns / 1e6
         batch = next_batch(
-            [_ready(name, lane) for name, lane in heads.items()],
+            [self._ready(name, lane.waiting[0]) for name, lane in heads.items()],
             now_ms,
             self._turns,
             profile=self._profile,
@@ -109,17 +110,43 @@ class Inbox:
         )
         self._turns = self._turns.after([entry.session for entry in batch])
         for entry in batch:
-            heads[entry.session].spare = is_spare(entry, now_ms, self._horizon_ms)
+            lane = heads[entry.session]
+            lane.shape, lane.spare = entry.shape, is_spare(entry, now_ms, self._horizon_ms)
         return [heads[entry.session].waiting.popleft() for entry in batch]
 
     def spent(self, epoch: int, spent_ms: float) -> None:
-        """Note the compute that a session's chunk took, the one that was taken last."""
+        """Note the compute that a session's chunk took, the one that was taken last.
+
+        It is charged by the size of its chunk alone: a first one that compiles, or one that the
+        machine held up, is no fault of its session.
+        """
         lane = self._lanes.get(epoch)
         if lane is None:
             return
-        lane.pace = lane.pace.after(spent_ms)
+        self._times[lane.shape].add(spent_ms)
         if lane.spare:
-            self._turns = self._turns.charged(_name(epoch), spent_ms)
+            self._turns = self._turns.charged(_name(epoch), self._size(lane.shape))
+
+    def _size(self, shape: str) -> float:
+        """What a chunk of a shape takes, in chunks of the shape that was there first."""
+        usual_ms = next(iter(self._times.values())).value_ms
+        own_ms = self._times[shape].value_ms
+        return own_ms / usual_ms if own_ms > 0 and usual_ms > 0 else 1.0
+
+    def _ready(self, name: str, head: Message) -> ReadyChunk:
+        """A waiting message in the queue's words; without a deadline nobody waits for it.
+
+        Only chunks of one size run as one batch, and cost the same.
+        """
+        latents_CTHW = head.tensors.get("latents_CTHW")
+        shape = head.kind if latents_CTHW is None else str(tuple(latents_CTHW.shape))
+        return ReadyChunk(
+            session=name,
+            chunk=head.chunk,
+            deadline_ms=head.due_ns / 1e6 if head.due_ns else math.inf,
+            service_ms=self._times[shape].value_ms,
+            shape=shape,
+        )
 
     @property
     def turns(self) -> Turns:
@@ -138,19 +165,3 @@ class Inbox:
 def _name(epoch: int) -> str:
     """A session in the queue's words; of equals the older one sorts first."""
     return f"{epoch:020d}"
-
-
-def _ready(name: str, lane: _Lane) -> ReadyChunk:
-    """A lane's first message in the queue's words; one without a deadline is waited for by nobody.
-
-    Only pictures of one size run as one batch.
-    """
-    head = lane.waiting[0]
-    latents_CTHW = head.tensors.get("latents_CTHW")
-    return ReadyChunk(
-        session=name,
-        chunk=head.chunk,
-        deadline_ms=head.due_ns / 1e6 if head.due_ns else math.inf,
-        service_ms=lane.pace.value_ms,
-        shape=head.kind if latents_CTHW is None else str(tuple(latents_CTHW.shape)),
-    )

@@ -4,6 +4,7 @@ At most `window` chunks of a session are under way; that bounds every queue betw
 decoder. What was sent stays in the entry's log until it can no longer be needed.
 """
 
+import math
 import secrets
 import threading
 import time
@@ -20,6 +21,7 @@ from pipeline.chain_settings import ChainSettings
 from pipeline.chain_state import ChainState
 from pipeline.channel import listen
 from pipeline.controller import ChainEnds, Controller
+from pipeline.doorman import ChainCapacity, Doorman
 from pipeline.edge import EdgeSettings, Receiver, Sender
 from pipeline.errors import ChainDown, ChainDraining, ModelError
 from pipeline.exports import Exporter, Exports
@@ -33,6 +35,7 @@ from pipeline.session_state import SessionState
 from pipeline.spans import Spans
 from pipeline.stage import ChunkWork, SessionInputs
 from pipeline.stage_node import NodeSettings, Opening
+from pipeline.stream_time import StreamTime
 from video.chunk import VideoChunk
 
 __all__ = ["ChainSettings", "SessionProgress", "StagedChain"]
@@ -44,8 +47,7 @@ class _Session:
 
     epoch: int
     ring: FrameRing
-    base_ns: int
-    chunk_ns: int
+    time: StreamTime
     submitted: int = -1
     completed: int = -1
     ready: deque[VideoChunk] = field(default_factory=deque)
@@ -101,9 +103,14 @@ class StagedChain:
         self._source = Sender("source", edge, on_sent=self.entry.sent)
         listener = listen(self._address("sink"), timeout_s=edge.timeout_s)
         self._sink = Receiver("sink", listener, edge, positions=self._positions, take=self._take_in)
-        node = NodeSettings(edge=edge, checkpoint_chunks=settings.checkpoint_chunks)
+        node = NodeSettings(
+            edge=edge,
+            checkpoint_chunks=settings.checkpoint_chunks,
+            horizon_s=2 * settings.latency_s,
+        )
         specs = [self._spec(index, recipe, node) for index, recipe in enumerate(recipes)]
         self.names = tuple(spec.name for spec in specs)
+        self._doorman = Doorman(settings.capacity or ChainCapacity.unplaced(self.names))
         is_driver = settings.keep == "driver" and settings.checkpoint_chunks > 0
         self._exports = Exports(len(specs)) if is_driver else None
         self.controller = Controller(
@@ -155,10 +162,25 @@ class StagedChain:
         """Open a session in every stage; one of the same name is closed first.
 
         Raises:
+            ChainFull: there is no room for it, or no time to make it live.
             ChainDraining: the chain is being shut down.
         """
         self._require_open()
         self.reset(inputs.session)
+        self._doorman.admit(inputs.session, self._chunk_ms(inputs), self.controller.paces())
+        try:
+            self._open(inputs)
+        except BaseException:
+            self._doorman.leave(inputs.session)
+            raise
+
+    def _chunk_ms(self, inputs: SessionInputs) -> float:
+        """How long a chunk shows, infinite for a session that nobody watches as it is made."""
+        shows_s = float(self._settings.pictures_per_chunk / inputs.fps)
+        return shows_s * 1e3 if inputs.live else math.inf
+
+    def _open(self, inputs: SessionInputs) -> None:
+        """Open a session that was let in."""
         epoch = next(self._epochs)
         *_, height, width = inputs.image_BCHW.shape
         spec = RingSpec(
@@ -171,8 +193,12 @@ class StagedChain:
             session = _Session(
                 epoch=epoch,
                 ring=FrameRing(spec, create=True),
-                base_ns=self._first_due_ns(),
-                chunk_ns=chunk_ns,
+                time=StreamTime(
+                    base_ns=self._clock_ns() if inputs.live else self._first_due_ns(),
+                    chunk_ns=chunk_ns,
+                    latency_ns=int(self._settings.latency_s * 1e9) if inputs.live else 0,
+                    live=inputs.live,
+                ),
             )
             self._sessions[inputs.session] = session
             self._incidents.open(inputs.session, chunk_ns // self._settings.pictures_per_chunk)
@@ -185,7 +211,7 @@ class StagedChain:
 
     def _first_due_ns(self) -> int:
         """When a new session's time begins: with the slowest of those that run ahead of time."""
-        ahead = [s.base_ns + (s.completed + 1) * s.chunk_ns for s in self._sessions.values()]
+        ahead = [s.time.due_ns(s.completed) for s in self._sessions.values() if not s.time.live]
         return max(self._clock_ns(), min(ahead, default=0))
 
     def submit(self, work: ChunkWork) -> list[VideoChunk]:
@@ -198,18 +224,19 @@ class StagedChain:
             ChainDown: the chain cannot be healed, or nothing comes out.
             ChainDraining: the chain is being shut down.
         """
-        session = self._sessions[work.session]
-        self._await(session, lambda: self._has_room(session))
-        if work.latent.index != session.submitted + 1:
-            raise ValueError(
-                f"chunk {work.latent.index} of session {work.session} came after "
-                f"{session.submitted}: submit chunks in order"
-            )
-        due_ns = session.base_ns + (work.latent.index + 1) * session.chunk_ns
+        session, index = self._sessions[work.session], work.latent.index
         with self._changed:
+            if index != session.submitted + 1:
+                raise ValueError(
+                    f"chunk {index} of session {work.session} came after {session.submitted}: "
+                    "submit chunks in order"
+                )
+            session.time.feed(index, self._clock_ns(), waits=not self._has_room(session))
+            self._await(session, lambda: self._has_room(session))
             self._require_open()
-            session.submitted = work.latent.index
-            self._incidents.submitted(work.session, work.latent.index, due_ns)
+            session.submitted = index
+            self._incidents.submitted(work.session, index, session.time.due_ns(index))
+        due_ns = session.time.deadline_ns(index)
         self._source.append(pack_work(work, epoch=session.epoch, due_ns=due_ns, step=0))
         return self._taken(session)
 
@@ -272,6 +299,7 @@ class StagedChain:
             held.ring.remove()
             self._incidents.close(session)
         self._source.close(held.epoch)
+        self._doorman.leave(session)
 
     def export_state(self, session: str) -> SessionState:
         """The state of every stage once all chunks are out, and the pictures not taken yet."""
@@ -316,7 +344,7 @@ class StagedChain:
                     epoch=held.epoch,
                     submitted=held.submitted,
                     completed=held.completed,
-                    next_due_ns=held.base_ns + (held.completed + 2) * held.chunk_ns,
+                    next_due_ns=held.time.due_ns(held.completed + 1),
                 )
                 for name, held in self._sessions.items()
             ]

@@ -1,7 +1,9 @@
 """How long a step or the decoder takes on a device: modelled first, measured as soon as it ran."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 from pipeline.chain_work import ChainWork
 from pipeline.device import Device
@@ -9,6 +11,7 @@ from pipeline.device import Device
 # A first chunk compiles, allocates and reads weights: a few must pass before a time counts.
 MIN_SAMPLES = 3
 EMA_WEIGHT = 0.2
+MEDIAN_SAMPLES = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,22 @@ class Ema:
         weight = max(EMA_WEIGHT, 1.0 / (self.num_samples + 1))
         value_ms = self.value_ms + weight * (sample_ms - self.value_ms)
         return Ema(value_ms=value_ms, num_samples=self.num_samples + 1)
+
+
+@dataclass(slots=True)
+class TypicalTime:
+    """The median of the latest times: what a chunk takes when nothing unusual happens."""
+
+    samples_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MEDIAN_SAMPLES))
+
+    def add(self, sample_ms: float) -> None:
+        """Take in one more time."""
+        self.samples_ms.append(sample_ms)
+
+    @property
+    def value_ms(self) -> float:
+        """The median; 0 as long as there are too few."""
+        return median(self.samples_ms) if len(self.samples_ms) >= MIN_SAMPLES else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
