@@ -14,7 +14,7 @@ Series are labelled by stage, never by session: there are few stages, and sessio
 | cache_bytes | gauge | stage | state held of all sessions |
 | silent | gauge | stage | 1 while a stage gives no answer |
 | replacements_total | counter | stage, reason | stages that were replaced |
-| lateness_seconds | histogram | | how late chunks came out; 0 is in time |
+| lateness_seconds | histogram | | how late chunks of live sessions came out; 0 is in time |
 | sessions | gauge | | open sessions |
 | state | gauge | state | 1 for the state that the chain is in |
 """
@@ -60,7 +60,7 @@ class ChainMetrics:
         self._cache = gauge("cache_bytes", "Bytes of state held of all sessions.")
         self._silent = gauge("silent", "1 while a stage gives no answer.")
         self._replaced = counter("replacements", "Stages that were replaced.", ["stage", "reason"])
-        self._lateness = histogram("lateness_seconds", "How late chunks came out.", [])
+        self._lateness = histogram("lateness_seconds", "How late live chunks came out.", [])
         self._sessions = gauge("sessions", "Open sessions.", [])
         self._state = gauge("state", "1 for the state that the chain is in.", ["state"])
         self._last: dict[str, Span] = {}

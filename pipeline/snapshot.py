@@ -44,12 +44,15 @@ class StageView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionView:
-    """One session: chunks that went in and came out, and in how many ms the next is due."""
+    """One session: chunks that went in and came out, and in how many ms the next is due.
+
+    Nothing is ever due (None) in a session whose pictures nobody waits for.
+    """
 
     session: str
     submitted: int
     completed: int
-    due_in_ms: float
+    due_in_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,7 @@ def _session(progress: SessionProgress, at_ns: int) -> SessionView:
         session=progress.session,
         submitted=progress.submitted + 1,
         completed=progress.completed + 1,
-        due_in_ms=(progress.next_due_ns - at_ns) / 1e6,
+        due_in_ms=(progress.next_due_ns - at_ns) / 1e6 if progress.next_due_ns else None,
     )
 
 

@@ -119,9 +119,15 @@ def _footer(seen: ChainSnapshot) -> list[RenderableType]:
 def _session(session: SessionView) -> str:
     name = printable(session.session)[:40]
     under_way = session.submitted - session.completed
-    late = session.due_in_ms < 0
-    due = f"{abs(session.due_in_ms):.0f} ms late" if late else f"due in {session.due_in_ms:.0f} ms"
-    return f"session {name}: {session.completed} chunks out, {under_way} under way, next {due}"
+    return f"session {name}: {session.completed} chunks out, {under_way} under way{_due(session)}"
+
+
+def _due(session: SessionView) -> str:
+    if session.due_in_ms is None:
+        return ""
+    if session.due_in_ms < 0:
+        return f", next {-session.due_in_ms:.0f} ms late"
+    return f", next due in {session.due_in_ms:.0f} ms"
 
 
 def speed(timings: ChainTimings) -> str:
