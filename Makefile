@@ -10,13 +10,14 @@ DEV_STAMP := $(VENV)/.installed-dev
 OUT ?= out
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test check format system-packages bench clean
+.PHONY: help demo test check format system-packages bench bench-chain clean
 
 help:
 	@echo "make demo    render the sample portrait and speech to $(OUT)/demo.mp4"
 	@echo "make test    install what the tests need and run all of them"
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make bench   measure speed and memory, write benchmarks/results/"
+	@echo "make bench-chain   measure the chain on Ray against its limits (idle machine, 8 minutes)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}: set PYTHON=/path/to/python3.11")'
@@ -66,6 +67,9 @@ format: $(DEV_STAMP)
 bench: $(DEV_STAMP)
 	$(BIN)/python benchmarks/render_speed.py
 	$(BIN)/python benchmarks/memory_flat.py
+
+bench-chain: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/chain.py all
 
 clean:
 	rm -rf $(OUT) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
