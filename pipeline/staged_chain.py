@@ -56,7 +56,7 @@ class _Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionProgress:
-    """The last chunks of a session that went in and came out, and when the next is due."""
+    """The last chunks of a session that went in and came out, and when the next is due (or 0)."""
 
     session: str
     epoch: int
@@ -344,7 +344,7 @@ class StagedChain:
                     epoch=held.epoch,
                     submitted=held.submitted,
                     completed=held.completed,
-                    next_due_ns=held.time.due_ns(held.completed + 1),
+                    next_due_ns=held.time.deadline_ns(held.completed + 1),
                 )
                 for name, held in self._sessions.items()
             ]
