@@ -20,7 +20,8 @@ class ChainSettings:
 
     `window` is how many chunks of a session may be under way (None: two more than stages);
     `stall_s` how long nothing may come out before the chain is given up; `threads` what torch may
-    use in each node; `transport` `unix`, `tcp` or `queue`; `frames_per_chunk` pictures a chunk.
+    use in each node; `transport` names its links (`pipeline/transport.py`). `host` is this
+    machine's address as other machines reach it, for chains that may have stages on those.
 
     A checkpoint is kept every `checkpoint_chunks` chunks, in memory `shared` by all processes of
     this machine, or in the nodes with copies in the `driver`, which outlive any other machine.
@@ -40,6 +41,7 @@ class ChainSettings:
     stall_s: float = 120.0
     threads: int = 1
     transport: str = "unix"
+    host: str = ""
     watch: WatchSettings = field(default_factory=WatchSettings)
 
     def log_chunks(self, window: int) -> int:

@@ -78,3 +78,10 @@ class FrameRing:
         """Give the mapping back and remove the file."""
         self.close()
         Path(self.spec.path).unlink(missing_ok=True)
+
+
+def open_ring(spec: RingSpec | None) -> FrameRing | None:
+    """The ring if it is on this machine; elsewhere pictures go by the link."""
+    if spec is None or not Path(spec.path).exists():
+        return None
+    return FrameRing(spec)

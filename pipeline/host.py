@@ -15,7 +15,7 @@ class NodeSpec:
     """A node to be: what it runs, where it listens and where it keeps checkpoints.
 
     `store` is a folder for them, None for the node's own memory; `threads` is how many threads
-    torch may use there.
+    torch may use there, `core` the one of its machine's that they stay on, None for any.
     """
 
     position: int
@@ -24,6 +24,7 @@ class NodeSpec:
     settings: NodeSettings
     store: Path | None
     threads: int = 1
+    core: int | None = None
 
     @property
     def name(self) -> str:

@@ -179,11 +179,16 @@ class Model:
 
 
 def load_model(
-    name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    name: str,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    denoises: bool = True,
 ) -> Model:
     """The shipped model of that name, or the one in the folder of that path.
 
     `dtype` is what the large networks compute in; the speech encoder and the prior stay float32.
+    Without `denoises` the denoising network has no weights: other processes run it.
 
     Raises:
         ModelError: nothing is found there, or the folder does not describe a model.
@@ -192,6 +197,8 @@ def load_model(
     folder, config = read_config(name)
     parts = build_parts(config, folder, on_meta=True)
     for stem, part in parts.named().items():
+        if stem == "dit" and not denoises:
+            continue
         part_dtype = dtype if stem in ("dit", "codec") else torch.float32
         load_into(part, folder / f"{stem}.safetensors", dtype=part_dtype, device=device)
         part.to(device).eval().requires_grad_(False)

@@ -17,7 +17,7 @@ from pipeline.channel import Listener
 from pipeline.checkpoint import Checkpoints, Kept, unpack_messages
 from pipeline.edge import EdgeSettings, Receiver, Sender, Target
 from pipeline.errors import NodeDown
-from pipeline.frame_ring import FrameRing, RingSpec
+from pipeline.frame_ring import FrameRing, RingSpec, open_ring
 from pipeline.inbox import Inbox
 from pipeline.message import Message
 from pipeline.packing import (
@@ -334,7 +334,7 @@ class StageNode:
     def _prepare(self, opening: Opening) -> None:
         if opening.epoch in self._open:
             return
-        ring = None if opening.ring is None else FrameRing(opening.ring)
+        ring = open_ring(opening.ring)
         self._stage.prepare(opening.inputs)
         self._open[opening.epoch] = _Open(opening=replace(opening, kept=None), ring=ring)
         kept = self._load(opening)

@@ -1,209 +1,165 @@
-"""Stage nodes as Ray actors: the only module that imports Ray.
+"""Stage nodes as Ray actors on a cluster, or on a Ray of their own.
 
-Ray makes processes, places them and tells of their deaths; no chunk ever goes through it.
+Ray makes processes, places them and tells of their deaths; no chunk ever goes through it. Only this
+module and `worker.py` import it.
 """
 
 import contextlib
 import logging
-import math
-import os
-import secrets
-import signal
-import socket
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import worker as ray_worker
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray._private.state import available_resources_per_node
+from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.placement_group import placement_group_table as group_table
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as InGroup
 
-from pipeline.errors import ChainError, NodeDown
+from pipeline.cluster_address import require_reachable
+from pipeline.device import Cluster
+from pipeline.errors import ChainError
 from pipeline.host import NodeHandle, NodeSpec
 from pipeline.janitor import Janitor
-from pipeline.plan import Plan
-from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
+from pipeline.machine import all_card_memories
+from pipeline.node_choice import Strategy
+from pipeline.ray_process import memory_folder, ray_environment, signal_handlers_kept
+from pipeline.reach import moved
+from pipeline.recipe import Recipe
+from pipeline.seating import (
+    NodeRoom,
+    Seat,
+    Seating,
+    choose_nodes,
+    cluster_of,
+    even_seating,
+    reseated,
+)
 from pipeline.staged_chain import ChainSettings, StagedChain
+from pipeline.worker import RayHandle as RayHandle
 from pipeline.worker import Worker
 
 # Control calls run beside the one that never returns.
 ACTOR_THREADS = 8
 # Ray's own store holds session openings only, a few portraits.
 OBJECT_STORE_BYTES = 100 << 20
-PLACEMENT_TIMEOUT_S = 60.0
-# A worker that was built has told its process number long before; the answer is only fetched.
-_PID_S = 2.0
-# Between two signs of life asked of a worker: each costs both sides a millisecond.
-_BEAT_S = 1.0
-# Ray runs workers at nice +15 unless told otherwise, and reports usage unless told not to.
-ENVIRONMENT = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-# Ray would write a token of its own into the home folder. It reads this one once per process.
-TOKEN = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-class RayReply:
-    """The answer to an actor call."""
-
-    def __init__(self, ref: Any, built: Any, name: str) -> None:
-        """Wait for `built` first: before it there is no node to answer."""
-        self._ref, self._built, self._name = ref, built, name
-
-    def result(self, timeout_s: float) -> Any:
-        """What the method returned."""
-        try:
-            ray.get(self._built, timeout=timeout_s)
-            return ray.get(self._ref, timeout=timeout_s)
-        except RayTaskError as error:
-            cause = error.cause
-            raise (cause if isinstance(cause, Exception) else error) from None
-        except GetTimeoutError as error:
-            raise NodeDown(f"stage {self._name} gave no answer in {timeout_s:g} s") from error
-        except RayActorError as error:
-            raise NodeDown(f"stage {self._name} died") from error
-
-
-class RayHandle:
-    """A node in an actor."""
-
-    def __init__(self, seat: "Seat", spec: NodeSpec, janitor: Janitor) -> None:
-        """Give a worker without a role this one."""
-        self.seat, self._name, self._janitor = seat, spec.name, janitor
-        actor = self._actor = seat.actor
-        self.park = actor.park.remote()
-        self._where = actor.whereabouts.remote()
-        self._built = actor.build.remote(spec)
-        self._is_built = self.is_killed = False
-        self._pid: int | None = None
-        self._beat: Any = None
-        self._asked_s = self._answered_s = time.monotonic()
-        self._busy_s = 0.0
-
-    @property
-    def pid(self) -> int | None:
-        """The process on this machine; None if it is on another, or not known yet."""
-        return self._pid
-
-    def _learn_pid(self) -> None:
-        """Note the process while it answers: once it hangs, its number is all that is left."""
-        with contextlib.suppress(RayError):
-            where = ray.get(self._where, timeout=_PID_S)
-            if where.host == socket.gethostname():
-                self._pid = where.pid
-                self._janitor.end_later(where.pid)
-
-    def call(self, method: str, *arguments: Any) -> RayReply:
-        """Begin to call a method of the node."""
-        ref = self._actor.call.remote(method, *arguments)
-        return RayReply(ref, self._built, self._name)
-
-    def silent_s(self) -> float:
-        """How long no sign of life has come since the node was built."""
-        now_s = time.monotonic()
-        if not self._is_built:
-            self._is_built, self._answered_s = _is_ready(self._built), now_s
-            if self._is_built:
-                self._learn_pid()
-            return 0.0
-        if self._beat is None:
-            if now_s - self._asked_s >= _BEAT_S:
-                self._beat, self._asked_s = self._actor.beat.remote(), now_s
-        elif _is_ready(self._beat):
-            with contextlib.suppress(RayError):
-                self._busy_s = ray.get(self._beat)
-            self._answered_s, self._beat = now_s, None
-        return math.inf if _is_stopped(self._pid) else now_s - self._answered_s
-
-    def busy_s(self) -> float:
-        """How long the node had been busy with one thing at its last sign of life."""
-        return self._busy_s
-
-    def kill(self) -> None:
-        """End the process; a stopped one cannot hear Ray, the kernel ends it all the same."""
-        self.is_killed = True
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-        with contextlib.suppress(RayError):
-            ray.kill(self._actor, no_restart=True)
-
-
-def _is_stopped(pid: int | None) -> bool:
-    """Whether a process of this machine is stopped, as by SIGSTOP (Linux)."""
-    try:
-        stat = "" if pid is None else Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[:1] == ["T"]
+# A group that was just given back blocks its room for about a second.
+ROOM_WAIT_S = 5.0
+PLACEMENT_TIMEOUT_S = 20.0
+PROBE_TIMEOUT_S = 60.0
+_NODE_LABEL = "ray.io/node-id"
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """A worker process and the bundle of the placement group that it occupies."""
+class Place:
+    """A seat in a node: where Ray puts the worker that has it."""
 
-    actor: Any
-    bundle: int
+    seat: Seat
+    node_id: str
+    address: str
 
 
 class RayHost:
-    """Makes nodes as actors, each in a bundle of one placement group.
+    """Makes nodes as actors, each in its seat of one placement group.
 
-    `num_spares` workers wait without a role, with everything imported: starting a process and
-    importing torch takes seconds, taking a role does not.
+    Spare workers wait without a role, with everything imported: starting a process and importing
+    torch takes seconds, taking a role does not.
     """
 
-    def __init__(self, num_nodes: int, janitor: Janitor, *, num_spares: int = 0) -> None:
-        """Reserve a bundle per node and spare.
+    def __init__(
+        self,
+        seating: Seating,
+        janitor: Janitor,
+        *,
+        strategy: Strategy = "pack",
+        known: dict[str, str] | None = None,
+    ) -> None:
+        """Reserve all bundles; `known` gives the cluster's node for names of the planner's.
 
         Raises:
             ChainError: the cluster does not have that much.
         """
-        self._janitor = janitor
-        self._handles: list[RayHandle] = []
-        self._group = _reserve([{"CPU": 1.0}] * (num_nodes + num_spares))
-        self._free = list(range(num_nodes + num_spares))
-        self._spares: list[Seat] = []
-        self._num_spares = num_spares
+        self.seating, self._janitor = seating, janitor
+        self._group = _reserve(seating, strategy, known)
+        places = _places(self._group, (*seating.seats, *seating.spares))
+        self._own, self._num_spares = places[: len(seating.seats)], len(seating.spares)
+        self._free = list(places)
+        self._taken: list[tuple[RayHandle, Place]] = []
+        self._spares: list[tuple[Any, Place]] = []
 
     def spawn(self, spec: NodeSpec) -> RayHandle:
-        """Give a spare worker the role, or begin to make one."""
-        for handle in [h for h in self._handles if h.is_killed]:
-            self._handles.remove(handle)
-            self._free.append(handle.seat.bundle)
-        seat = self._spares.pop(0) if self._spares else self._seated()
-        handle = RayHandle(seat, spec, self._janitor)
-        self._handles.append(handle)
+        """Give a spare worker the role, or begin to make one.
+
+        Raises:
+            ChainError: no place is left of those that were reserved.
+        """
+        self._reclaim()
+        own = self._own[min(spec.position, len(self._own) - 1)]
+        actor, place = self._spare_for(own) or self._seated(self._place_for(own))
+        spec = replace(spec, address=moved(spec.address, place.address), core=place.seat.core)
+        handle = RayHandle(actor, spec, self._janitor)
+        self._taken.append((handle, place))
         return handle
+
+    def _reclaim(self) -> None:
+        """Have the places of dead nodes again, but for those on machines that are gone."""
+        dead = [(handle, place) for handle, place in self._taken if handle.is_killed]
+        if not dead:
+            return
+        self._taken = [entry for entry in self._taken if not entry[0].is_killed]
+        alive = {room.node_id for room in node_rooms()}
+        places = [*self._free, *(place for _, place in dead)]
+        self._free = [place for place in places if place.node_id in alive]
+        self._spares = [entry for entry in self._spares if entry[1].node_id in alive]
+
+    def _spare_for(self, own: Place) -> tuple[Any, Place] | None:
+        """A spare that has what the role needs."""
+        for entry in self._spares:
+            if bool(entry[1].seat.num_gpus) >= bool(own.seat.num_gpus):
+                self._spares.remove(entry)
+                return entry
+        return None
+
+    def _place_for(self, own: Place) -> Place:
+        """A free place with what the role needs, its own if that is free."""
+        fitting = [p for p in self._free if bool(p.seat.num_gpus) >= bool(own.seat.num_gpus)]
+        if not fitting:
+            raise ChainError("the machine of a stage is gone, and no reserved place is left for it")
+        place = own if own in fitting else fitting[0]
+        self._free.remove(place)
+        return place
 
     def replenish(self) -> None:
         """Have spares wait again; called when everybody else is at work."""
+        self._reclaim()
         while self._free and len(self._spares) < self._num_spares:
-            seat = self._seated()
-            seat.actor.warm.remote()
-            self._spares.append(seat)
+            entry = self._seated(self._free.pop(0))
+            entry[0].warm.remote()
+            self._spares.append(entry)
 
-    def _seated(self) -> Seat:
-        """A new worker in a bundle that is free."""
-        bundle = self._free.pop(0)
+    def _seated(self, place: Place) -> tuple[Any, Place]:
+        """A new worker in a place."""
         actor = (
             ray.remote(Worker)
             .options(
-                num_cpus=1,
+                num_cpus=place.seat.num_cpus,
+                num_gpus=place.seat.num_gpus,
                 max_restarts=0,
                 max_task_retries=0,
                 max_concurrency=ACTOR_THREADS,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    placement_group=self._group, placement_group_bundle_index=bundle
+                scheduling_strategy=InGroup(
+                    placement_group=self._group, placement_group_bundle_index=place.seat.bundle
                 ),
             )
             .remote()
         )
-        return Seat(actor, bundle)
+        return actor, place
 
     def wait_dead(self, handles: Sequence[NodeHandle], timeout_s: float) -> list[NodeHandle]:
         """Those whose `park` ended, which only death does."""
@@ -218,44 +174,110 @@ class RayHost:
 
     def close(self) -> None:
         """End all actors and give the bundles back."""
-        for handle in self._handles:
+        for handle, _ in self._taken:
             handle.kill()
-        for seat in self._spares:
+        for actor, _ in self._spares:
             with contextlib.suppress(RayError):
-                ray.kill(seat.actor, no_restart=True)
+                ray.kill(actor, no_restart=True)
         with contextlib.suppress(RayError):
             remove_placement_group(self._group)
 
 
-def _reserve(bundles: list[dict[str, float]]) -> PlacementGroup:
-    """A placement group, as close together as the nodes' room allows."""
-    group: PlacementGroup = placement_group(bundles, strategy="PACK")
+def _reserve(
+    seating: Seating, strategy: Strategy, known: dict[str, str] | None = None
+) -> PlacementGroup:
+    """A placement group with every bundle in the node that was chosen for it."""
+    chosen = _choose_nodes(seating, known)
+    labels = [{_NODE_LABEL: chosen[b.node]} if b.node in chosen else {} for b in seating.bundles]
+    group: PlacementGroup = placement_group(
+        [dict(bundle.resources) for bundle in seating.bundles],
+        strategy=strategy.upper(),
+        bundle_label_selector=labels,
+    )
     if not group.wait(PLACEMENT_TIMEOUT_S):
-        have, free = _num_cpus(ray.cluster_resources), _num_cpus(ray.available_resources)
         remove_placement_group(group)
-        raise ChainError(
-            f"the chain needs {len(bundles)} CPUs for its stages, the Ray cluster has {have:g} and "
-            f"{free:g} of them free: use fewer stages or add nodes"
-        )
+        choose_nodes(seating, node_rooms(), known)
+        raise ChainError("the Ray cluster has room for the chain but did not give it: try again")
     return group
 
 
-def _num_cpus(resources: Callable[[], dict[str, float]]) -> float:
-    """CPUs among resources that Ray counts."""
-    return resources().get("CPU", 0.0)
+def _choose_nodes(seating: Seating, known: dict[str, str] | None) -> dict[str, str]:
+    """The node for each of the planner's; waits a little for room that is being given back."""
+    for _ in range(int(ROOM_WAIT_S / 0.25)):
+        with contextlib.suppress(ChainError):
+            return choose_nodes(seating, node_rooms(), known)
+        threading.Event().wait(0.25)
+    return choose_nodes(seating, node_rooms(), known)
 
 
-def _is_ready(ref: Any) -> bool:
-    """Whether a call has ended, well or not."""
-    ready, _ = ray.wait([ref], timeout=0)
-    return bool(ready)
+def _places(group: PlacementGroup, seats: Sequence[Seat]) -> list[Place]:
+    """Where the seats turned out to be."""
+    nodes: dict[int, str] = group_table(group)["bundles_to_node_id"]
+    addresses = {room.node_id: room.address for room in node_rooms()}
+    return [
+        Place(seat, nodes[seat.bundle], addresses.get(nodes[seat.bundle], "127.0.0.1"))
+        for seat in seats
+    ]
+
+
+def node_rooms() -> list[NodeRoom]:
+    """The cluster's live nodes, this one's first."""
+    free = available_resources_per_node()
+    here = ray.get_runtime_context().get_node_id()
+    rooms = [
+        NodeRoom(
+            node_id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            total=node["Resources"],
+            free=free.get(node["NodeID"], {}),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted(rooms, key=lambda room: (room.node_id != here, room.node_id))
+
+
+def _settled_rooms() -> list[NodeRoom]:
+    """The live nodes once nothing more is being given back, as far as can be seen."""
+    rooms, before = node_rooms(), None
+    for _ in range(int(ROOM_WAIT_S)):
+        if rooms == before:
+            break
+        threading.Event().wait(1.0)
+        rooms, before = node_rooms(), rooms
+    return rooms
+
+
+def cluster_devices() -> tuple[Cluster, dict[str, str]]:
+    """The cluster's free devices for the planner, and the id of each node by its name there.
+
+    Raises:
+        ChainError: no device is free, or a node does not tell about its cards.
+    """
+    rooms = [room for room in node_rooms() if room.free.get("CPU", 0.0) >= 1.0]
+    cards = {room.node_id: _cards_of(room) for room in rooms if room.free.get("GPU", 0.0) >= 1.0}
+    return cluster_of(rooms, cards), {f"node{i}": room.node_id for i, room in enumerate(rooms)}
+
+
+def _cards_of(room: NodeRoom) -> list[int]:
+    """Bytes of each free card of a node; a worker there looks, for Ray does not know."""
+    look = ray.remote(all_card_memories).options(
+        num_cpus=0, max_calls=1, scheduling_strategy=OnNode(node_id=room.node_id, soft=False)
+    )
+    try:
+        memories = list(ray.get(look.remote(), timeout=PROBE_TIMEOUT_S))
+    except (RayError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ChainError(f"node {room.address} does not tell about its cards ({reason})") from error
+    return memories[: int(room.free["GPU"])]
 
 
 @contextlib.contextmanager
-def ray_cluster(address: str | None, num_cpus: int, janitor: Janitor) -> Iterator[None]:
+def ray_cluster(address: str | None, needs: dict[str, float], janitor: Janitor) -> Iterator[None]:
     """A connection to the cluster at `address`, or to a Ray of one's own that ends with this.
 
-    Call it in a thread that lives as long as Ray shall: the kernel ends Ray with that thread.
+    `needs` are the CPUs and GPUs that one's own shall count. Call it in a thread that lives as
+    long as Ray shall: the kernel ends Ray with that thread.
 
     Raises:
         ChainError: no cluster answers there, or Ray does not start.
@@ -263,18 +285,19 @@ def ray_cluster(address: str | None, num_cpus: int, janitor: Janitor) -> Iterato
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Else it would print each death of a node on stdout, where results go.
     ray_worker._worker_logs_enabled = False
-    with _environment(ENVIRONMENT | ({} if address else TOKEN)):
+    with ray_environment(is_own=address is None):
         try:
-            with _signal_handlers_kept():
+            with signal_handlers_kept():
                 if address:
+                    require_reachable(address)
                     ray.init(address=address, log_to_driver=False, configure_logging=False)
                 else:
-                    _start_own(num_cpus, janitor)
+                    _start_own(needs, janitor)
+        except ChainError:
+            raise
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:300]
-            where = (
-                f"the cluster at {address} cannot be reached" if address else "it does not start"
-            )
+            where = f"the cluster at {address} let nobody in" if address else "it does not start"
             raise ChainError(f"Ray: {where} ({reason})") from error
         try:
             yield
@@ -282,53 +305,20 @@ def ray_cluster(address: str | None, num_cpus: int, janitor: Janitor) -> Iterato
             ray.shutdown()
 
 
-def _start_own(num_cpus: int, janitor: Janitor) -> None:
+def _start_own(needs: dict[str, float], janitor: Janitor) -> None:
     """A Ray on this machine in a folder of its own; sockets need the folder's path to be short."""
     folder = Path(tempfile.mkdtemp(prefix="viva-ray-", dir="/tmp"))
     janitor.remove_later(folder)
     ray.init(
         address="local",
-        num_cpus=num_cpus,
+        num_cpus=int(needs["CPU"]) + 1,
+        num_gpus=int(needs.get("GPU", 0)),
         include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
         object_store_memory=OBJECT_STORE_BYTES,
         _temp_dir=str(folder),
     )
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """These environment variables, until the end; Ray sets its mode of authentication, too."""
-    before = {name: os.environ.get(name) for name in (*values, "RAY_AUTH_MODE")}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    """The handler of SIGTERM from before: Ray puts its own in its place when it starts."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def chain_recipes(model: str, plan: Plan) -> list[Recipe]:
-    """The nodes of a plan: one per stage, and the decoder."""
-    stages: list[Recipe] = [
-        DenoiseRecipe(model=model, plan=plan, index=index) for index in range(len(plan.stages))
-    ]
-    return [*stages, DecodeRecipe(model=model)]
 
 
 @contextlib.contextmanager
@@ -339,28 +329,53 @@ def open_ray_chain(
     address: str | None = None,
     num_spares: int = 0,
 ) -> Iterator[StagedChain]:
-    """A chain of actors, and nothing left of it afterwards.
+    """A chain of actors with a CPU each, wherever there is one, and nothing left of it afterwards.
 
     `address` is that of a Ray cluster, None for a Ray of its own; `num_spares` workers wait to
-    take the place of stages that die.
+    take the place of stages that die. `placed_chain.py` opens chains that were planned.
 
     Raises:
         ModelError, PlanError, ChainError: the chain cannot be set up.
         ChainDown: nodes die as soon as they are made.
     """
-    with Janitor() as janitor:
-        folder = Path(tempfile.mkdtemp(prefix="viva-", dir=_memory_folder()))
-        janitor.remove_later(folder)
-        with ray_cluster(address, len(recipes) + num_spares + 1, janitor):
-            host = RayHost(len(recipes), janitor, num_spares=num_spares)
-            chain = StagedChain(host, recipes, folder, settings)
-            try:
-                yield chain
-            finally:
-                chain.close()
+    seating = even_seating(len(recipes)).with_spares(num_spares)
+    with Janitor() as janitor, ray_cluster(address, seating.needs, janitor):
+        host = RayHost(seating, janitor)
+        with chain_on(host, recipes, settings, janitor, is_own=address is None) as chain:
+            yield chain
 
 
-def _memory_folder() -> str | None:
-    """Where files are memory, None where no such place is known."""
-    shared = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    return str(shared) if os.access(shared, os.W_OK) else None
+@contextlib.contextmanager
+def chain_on(
+    host: RayHost,
+    recipes: Sequence[Recipe],
+    settings: ChainSettings,
+    janitor: Janitor,
+    *,
+    is_own: bool,
+) -> Iterator[StagedChain]:
+    """A chain on a host, closed at the end.
+
+    On a cluster that is not our own its stages may be on other machines: they listen for those,
+    too, and checkpoints are copied to the driver. If machines are lost, and with them the places
+    that were reserved, what is left of the cluster is asked for others.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="viva-", dir=memory_folder()))
+    janitor.remove_later(folder)
+    if not is_own:
+        settings = replace(settings, keep="driver", host=ray.util.get_node_ip_address())
+
+    hosts = [host]
+
+    def another_host() -> RayHost:
+        hosts[-1].close()
+        hosts.append(RayHost(reseated(host.seating, _settled_rooms()), janitor))
+        return hosts[-1]
+
+    chain = StagedChain(
+        host, recipes, folder, settings, another_host=None if is_own else another_host
+    )
+    try:
+        yield chain
+    finally:
+        chain.close()

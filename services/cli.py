@@ -29,7 +29,6 @@ from services.options import (
     parse_seconds,
     parse_seed,
     parse_size,
-    parse_stages,
     require_path,
 )
 from services.plan_commands import plan_app
@@ -155,7 +154,23 @@ def render(  # noqa: PLR0913 - one parameter per option
     chain: Annotated[
         str, _text("chain", "local|ray", "Run stages here or as Ray actors. (default: local)")
     ] = "local",
-    stages: Annotated[str, _text("stages", "N", "Cut the steps so. (default: the plan's)")] = "",
+    stages: Annotated[
+        str, _text("stages", "N", "Cut the steps so. (default: what is fastest)")
+    ] = "",
+    devices: Annotated[
+        str,
+        _text("devices", "LIST", "For --chain ray, such as cpu:2. (default: what is there)"),
+    ] = "",
+    strategy: Annotated[
+        str, _text("strategy", "pack|spread", "Few nodes, or all. (default: pack)")
+    ] = "",
+    ray_address: Annotated[
+        str,
+        _text("ray-address", "HOST:PORT", "A Ray cluster's. (default: a Ray of its own)"),
+    ] = "",
+    spares: Annotated[
+        str, _text("spares", "N", "Workers that wait for a stage to die. (default: 1 if it fits)")
+    ] = "",
     trace: Annotated[str, _text("trace", "FILE", "Write what each stage did, for Perfetto.")] = "",
     stats: StatsFlag = False,
     overwrite: OverwriteFlag = False,
@@ -176,8 +191,14 @@ def render(  # noqa: PLR0913 - one parameter per option
         frame=parse_frame(frame),
         max_seconds=parse_seconds(max_seconds) if max_seconds else None,
         overwrite=overwrite,
-        chain=parse_chain(chain),
-        stages=parse_stages(stages) if stages else None,
+        chain=parse_chain(
+            chain,
+            stages=stages,
+            devices=devices,
+            strategy=strategy,
+            address=ray_address,
+            spares=spares,
+        ),
         trace=require_path("--trace", trace, "trace.json") if trace else None,
         stats=stats,
     )

@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from pipeline.cast import find_portrait
 from pipeline.catalog import model_path
+from pipeline.device import Cluster, parse_devices
 from video.crop import Crop, parse_crop
 from video.frame_choice import FRAME_CHOICES, FrameChoice
 
@@ -16,9 +17,12 @@ MIN_FPS, MAX_FPS = 1, 60
 MAX_SEED = 2**63 - 1
 MAX_RENDER_S = 1_000_000
 MAX_STAGES = 64
+MAX_SPARES = 16
 PORTRAIT_HELP = "A face: PNG, JPEG, WebP, or a name from viva model info."
 
 ChainKind = Literal["local", "ray"]
+Strategy = Literal["pack", "spread"]
+Choice = TypeVar("Choice", bound=str)
 
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -81,11 +85,27 @@ def parse_seed(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChainRequest:
+    """Where a plan's stages run; None stands for the planner's, the machine's or Ray's own choice.
+
+    `stages` is into how many the steps are cut, `strategy` whether they keep to few nodes,
+    `address` a Ray cluster's, `spares` how many workers wait to take a dead one's place.
+    """
+
+    kind: ChainKind = "local"
+    stages: int | None = None
+    devices: Cluster | None = None
+    strategy: Strategy = "pack"
+    address: str | None = None
+    spares: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenderRequest:
     """What to render; None stands for the model's own choice, or for no limit.
 
     `size` is width and height in pixels, `fps` pictures per second. `chain` says where the
-    plan's stages run, `stages` into how many of them its steps are cut.
+    plan's stages run.
     """
 
     portrait: Path
@@ -100,8 +120,7 @@ class RenderRequest:
     frame: FrameChoice = "auto"
     max_seconds: Fraction | None = None
     overwrite: bool = False
-    chain: ChainKind = "local"
-    stages: int | None = None
+    chain: ChainRequest = field(default_factory=ChainRequest)
     trace: Path | None = None
     stats: bool = False
 
@@ -122,14 +141,50 @@ def parse_frame(text: str) -> FrameChoice:
     raise OptionError(f"--frame {text[:40]!r} is not understood: use {', '.join(FRAME_CHOICES)}")
 
 
-def parse_chain(text: str) -> ChainKind:
-    """Where the stages run, from `local` or `ray`."""
-    for kind in get_args(ChainKind):
-        if text.strip().lower() == kind:
-            chosen: ChainKind = kind
-            return chosen
-    kinds = ", ".join(get_args(ChainKind))
-    raise OptionError(f"--chain {text[:40]!r} is not understood: use {kinds}")
+def parse_chain(
+    kind: str, *, stages: str, devices: str, strategy: str, address: str, spares: str
+) -> ChainRequest:
+    """Where the stages run; options that are empty are left to others.
+
+    Raises:
+        OptionError, PlanError: one line naming the option and the remedy.
+    """
+    chosen: ChainKind = choose("--chain", kind, get_args(ChainKind))
+    remote = {
+        "--devices": devices,
+        "--ray-address": address,
+        "--spares": spares,
+        "--strategy": strategy,
+    }
+    for option, text in remote.items():
+        if text and chosen == "local":
+            raise OptionError(f"{option} is for stages in processes of their own: add --chain ray")
+    return ChainRequest(
+        kind=chosen,
+        stages=parse_stages(stages) if stages else None,
+        devices=parse_devices(devices) if devices else None,
+        strategy=choose("--strategy", strategy, get_args(Strategy)) if strategy else "pack",
+        address=address or None,
+        spares=_parse_spares(spares) if spares else None,
+    )
+
+
+def choose(option: str, text: str, choices: tuple[Choice, ...]) -> Choice:
+    """One of a few words."""
+    for choice in choices:
+        if text.strip().lower() == choice:
+            return choice
+    raise OptionError(f"{option} {text[:40]!r} is not understood: use {', '.join(choices)}")
+
+
+def _parse_spares(text: str) -> int:
+    """A number of spare workers from `0` up."""
+    word = text.strip()
+    if not re.fullmatch(r"[0-9]{1,2}", word) or int(word) > MAX_SPARES:
+        raise OptionError(
+            f"--spares {text[:40]!r} is not understood: write an integer 0..{MAX_SPARES}"
+        )
+    return int(word)
 
 
 def parse_stages(text: str) -> int:

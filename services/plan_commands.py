@@ -2,16 +2,14 @@
 
 import json
 import re
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
-from services.options import OptionError, parse_fps, parse_size
+from services.options import OptionError, Strategy, choose, parse_fps, parse_size
 from services.terminal import drawn, write
 
-Strategy = Literal["pack", "spread"]
 DecoderChoice = Literal["auto", "own", "share"]
-Choice = TypeVar("Choice", bound=str)
 
 MAX_SESSIONS = 10_000
 MAX_STAGES = 64
@@ -77,8 +75,8 @@ def plan_show(  # noqa: PLR0913 - one parameter per option
         num_stages=_parse_count("stages", stages, MAX_STAGES) if stages else None,
         size=parse_size(size) if size else None,
         fps=parse_fps(fps) if fps else None,
-        decoder=_choose("decoder", decoder, get_args(DecoderChoice)),
-        strategy=_choose("strategy", strategy, get_args(Strategy)),
+        decoder=choose("--decoder", decoder, get_args(DecoderChoice)),
+        strategy=choose("--strategy", strategy, get_args(Strategy)),
         step_ms=tuple(_parse_ms("step-ms", part) for part in step_ms.split(",")) if step_ms else (),
         decode_ms=_parse_ms("decode-ms", decode_ms) if decode_ms else None,
     )
@@ -104,11 +102,3 @@ def _parse_ms(name: str, text: str) -> float:
             f"--{name} {text[:40]!r} is not understood: write milliseconds above 0 such as 61.5"
         )
     return float(word)
-
-
-def _choose(name: str, text: str, choices: tuple[Choice, ...]) -> Choice:
-    """One of a few words."""
-    for choice in choices:
-        if text.strip().lower() == choice:
-            return choice
-    raise OptionError(f"--{name} {text[:40]!r} is not understood: use {', '.join(choices)}")

@@ -1,6 +1,5 @@
 """What `viva plan` tells: a plan placed on devices, as values, as a table and as JSON."""
 
-import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.text import Text
 
 from pipeline.catalog import configs_folder, is_bare_name, shipped_plans
 from pipeline.chain_work import ChainWork
-from pipeline.device import Cluster, Device, gib, standard_device
+from pipeline.device import Cluster, Device, gib
 from pipeline.errors import ModelError, PlanError
+from pipeline.machine import this_machine
 from pipeline.model import MAX_CONFIG_BYTES, ModelConfig, read_config
 from pipeline.model_work import chain_work
 from pipeline.node_choice import Strategy
@@ -137,24 +137,6 @@ def read_model_config(name: str) -> tuple[Path, ModelConfig]:
             first = error.errors(include_url=False)[0]
             reason = f"{'.'.join(str(part) for part in first['loc']) or 'file'}: {first['msg']}"
         raise ModelError(f"{path} is no model config ({reason}): give a config.json") from error
-
-
-def this_machine() -> Cluster:
-    """The devices here: its cards, else its cores, which share its memory."""
-    import torch
-
-    cards = [
-        standard_device(
-            "cuda", index, memory_bytes=torch.cuda.get_device_properties(index).total_memory
-        )
-        for index in range(torch.cuda.device_count())
-    ]
-    if cards:
-        return Cluster(devices=tuple(cards))
-    cores = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // cores
-    devices = (standard_device("cpu", index, memory_bytes=memory) for index in range(cores))
-    return Cluster(devices=tuple(devices))
 
 
 def as_record(found: PlanAnswer) -> dict[str, Any]:

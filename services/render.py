@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,12 @@ from audio.chunk import AudioChunk
 from audio.errors import AudioError
 from audio.resample import StreamResampler
 from audio.source import DEFAULT_MAX_SECONDS, FileSource, probe
-from pipeline.cuts import cut_evenly
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model, read_config
 from pipeline.plan import load_plan
 from pipeline.recording import Recording
 from pipeline.timings import ChainTimings
-from services.chains import open_chain, require_chain
+from services.chains import ChainTask, open_chain
 from services.options import MAX_RENDER_S, OptionError, RenderRequest
 from services.trace_file import trace_file
 from video.framing import Framing, open_framing
@@ -207,17 +207,21 @@ def _open_generator(
     request: RenderRequest, sound: CappedSound, framing: Framing, recording: Recording
 ) -> Iterator[AvatarGenerator]:
     """A session of the request's portrait and rate; cheap checks come before the weights."""
-    _, config = read_config(request.model)
-    plan = load_plan(request.plan or config.plan)
-    if request.stages is not None:
-        plan = cut_evenly(plan, request.stages)
-    require_chain(request.chain)
-    model = load_model(request.model)
+    folder, config = read_config(request.model)
+    task = ChainTask(
+        request=request.chain,
+        plan=load_plan(request.plan or config.plan),
+        model=request.model,
+        folder=folder,
+        config=config,
+        size=(framing.face_BCHW.shape[-1], framing.face_BCHW.shape[-2]),
+    )
     wanted = recording if request.trace is not None or request.stats else None
-    with open_chain(request.chain, model, plan, recording=wanted) as chain:
+    load = partial(load_model, request.model)
+    with open_chain(task, load, recording=wanted) as (model, chain):
         yield AvatarGenerator(
             model,
-            plan,
+            task.plan,
             framing.face_BCHW,
             sample_rate=sound.sample_rate,
             seed=request.seed,
