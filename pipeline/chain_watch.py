@@ -5,6 +5,7 @@ counters alone, and not at all when nobody wants to know.
 """
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -31,6 +32,8 @@ RECORDED_S = 1.0
 # A snapshot's figures are over so much time, and over so many records at most.
 RECENT_S, MAX_RECENT = 15.0, 4096
 
+_log = logging.getLogger(__name__)
+
 # Called with every observation, in the thread that looks; must be quick.
 Listener = Callable[[Observation], None]
 
@@ -49,7 +52,7 @@ class Narrator:
         """The chain as it is now."""
         self._recent.extend(seen.records)
         for one in seen.replacements:
-            stage = seen.names[one.position]
+            stage = seen.name_of(one)
             self._replacements.append(
                 ReplacementView(stage=stage, reason=one.reason, healed_s=one.healed_s)
             )
@@ -96,10 +99,7 @@ class ChainWatch:
         self._door.wake()
         self._thread.join()
         if self._listeners or self._door.num_watchers:
-            last = self._look()
-            if last.state != ChainState.FAILED.value:
-                last = replace(last, state=ChainState.CLOSED.value)
-            self._door.show(last)
+            self._look(is_last=True)
         self._door.close()
 
     def _run(self) -> None:
@@ -108,7 +108,7 @@ class ChainWatch:
             now_ns = self._clock_ns()
             period_s = self._period_s()
             if period_s is not None and now_ns >= due_ns:
-                self._door.show(self._look())
+                self._look()
                 due_ns = now_ns + int(period_s * 1e9)
             wait_s = None if period_s is None else max(0.0, (due_ns - self._clock_ns()) / 1e9)
             if self._door.wait(wait_s):
@@ -119,11 +119,19 @@ class ChainWatch:
             return WATCHED_S
         return RECORDED_S if self._listeners else None
 
-    def _look(self) -> ChainSnapshot:
-        seen = self._collector.look()
-        for listener in self._listeners:
-            listener(seen)
-        return self._narrator.snapshot(seen)
+    def _look(self, *, is_last: bool = False) -> None:
+        """Tell everybody; whatever goes wrong with that, the chain goes on."""
+        try:
+            seen = self._collector.look()
+            for listener in self._listeners:
+                listener(seen)
+            snapshot = self._narrator.snapshot(seen)
+        except Exception as error:  # noqa: BLE001 - to watch must not stop what is watched
+            _log.warning("the chain cannot be watched: %s", error)
+            return
+        if is_last and snapshot.state != ChainState.FAILED.value:
+            snapshot = replace(snapshot, state=ChainState.CLOSED.value)
+        self._door.show(snapshot)
 
 
 @contextlib.contextmanager

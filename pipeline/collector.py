@@ -32,6 +32,11 @@ class Observation:
     records: tuple[Record, ...]
     replacements: tuple[Replacement, ...]
 
+    def name_of(self, replacement: Replacement) -> str:
+        """Which stage was replaced; by its position alone in a chain that was cut anew since."""
+        known = replacement.position < len(self.names)
+        return self.names[replacement.position] if known else f"stage {replacement.position}"
+
 
 @dataclass(slots=True)
 class _Seat:
@@ -65,14 +70,17 @@ class Collector:
         """Begin before the first record."""
         self._chain, self._answer_s, self._clock_ns = chain, answer_s, clock_ns
         self._clocks = Clocks(machine_id())
-        self._seats = [_Seat() for _ in chain.names]
+        self._seats: list[_Seat] = []
         self._own = _Own()
 
     def look(self) -> Observation:
         """Ask all stages at once and wait for those that answer soon."""
         chain = self._chain
         until_ns = self._clock_ns() + int(self._answer_s * 1e9)
-        for seat, handle in zip(self._seats, chain.controller.handles(), strict=True):
+        # A chain that is being cut anew may have other names than stages for a moment.
+        rows = list(zip(chain.names, chain.controller.handles(), strict=False))
+        self._seats = [*self._seats, *(_Seat() for _ in rows)][: len(rows)]
+        for seat, (_, handle) in zip(self._seats, rows, strict=True):
             self._ask(seat, handle)
         reports = tuple(self._hear(seat, until_ns) for seat in self._seats)
         records = [*self._own_records()]
@@ -81,7 +89,7 @@ class Collector:
                 records += [self._clocks.here(r, report.machine) for r in report.records]
         return Observation(
             at_ns=self._clock_ns(),
-            names=chain.names,
+            names=tuple(name for name, _ in rows),
             state=chain.controller.state,
             failure=chain.controller.keeper.failure,
             sessions=tuple(chain.progress()),

@@ -77,7 +77,7 @@ class ChainMetrics:
         for name, report in zip(seen.names, seen.reports, strict=True):
             self._holds(name, report)
         for one in seen.replacements:
-            self._replaced.labels(seen.names[one.position], one.reason).inc()
+            self._replaced.labels(seen.name_of(one), one.reason).inc()
         self._sessions.set(len(seen.sessions))
         for state in ChainState:
             self._state.labels(state.value).set(seen.state is state)

@@ -23,6 +23,7 @@ class Recording:
     def __init__(self, *, max_records: int = MAX_RECORDS, max_samples: int = MAX_SAMPLES) -> None:
         """Begin with nothing."""
         self._names: tuple[str, ...] = ()
+        self._all_names: dict[str, None] = {}
         self._records: deque[Record] = deque(maxlen=max_records)
         self._samples: deque[Sample] = deque(maxlen=max_samples)
         self._marks: deque[Mark] = deque(maxlen=MAX_MARKS)
@@ -37,12 +38,13 @@ class Recording:
                 held = sum(num_bytes for _, num_bytes in report.memory_bytes)
                 self._sample(report.stage, seen.at_ns, held)
         for one in seen.replacements:
-            text = f"{seen.names[one.position]} {one.reason}, replaced in {one.healed_s:.2f} s"
+            text = f"{seen.name_of(one)} {one.reason}, replaced in {one.healed_s:.2f} s"
             self._marks.append(Mark(text=text, at_ns=seen.at_ns))
 
     def note(self, names: tuple[str, ...], records: Iterable[Record]) -> None:
-        """Note records of stages `names`, first to last."""
+        """Note records of stages `names`, first to last; a chain may be cut anew in between."""
         self._names = names
+        self._all_names |= dict.fromkeys(names)
         for record in records:
             self._records.append(record)
             self._num_records += 1
@@ -59,13 +61,13 @@ class Recording:
         return len(self._records)
 
     def timings(self) -> ChainTimings:
-        """The figures of what is kept."""
+        """The figures of what is kept of the stages as they were cut last."""
         return timings(self._names, self._records)
 
     def story(self) -> Story:
         """What is kept, to be drawn as a trace."""
         return Story(
-            names=self._names,
+            names=tuple(self._all_names),
             records=tuple(self._records),
             samples=tuple(self._samples),
             marks=tuple(self._marks),

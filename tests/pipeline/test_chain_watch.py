@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from pipeline.chain_events import Replacement
 from pipeline.chain_settings import ChainSettings
 from pipeline.chain_watch import ChainWatch, Listener
 from pipeline.collector import Collector
@@ -293,3 +294,27 @@ def test_what_is_no_snapshot_is_refused_in_one_line() -> None:
         with pytest.raises(ChainError, match="watch it with the version that runs it") as refused:
             unpack_snapshot(data)
         assert "\n" not in str(refused.value)
+
+
+def test_a_chain_that_is_being_cut_anew_is_looked_at_all_the_same(chain: StagedChain) -> None:
+    """For a moment it has other names than stages; later it may have fewer of both."""
+    collector, recording = Collector(chain), Recording()
+    for names, expected in (((*NAMES, "3-more"), 3), (("0-all", "1-decode"), 2), (NAMES, 3)):
+        chain.names = names
+        seen = collector.look()
+        recording.add(seen)
+        assert len(seen.names) == len(seen.reports) == expected
+    lost = Replacement(position=9, reason="died", healed_s=0.1)
+    assert seen.name_of(lost) == "stage 9"
+    assert set(recording.story().names) == {*NAMES, "0-all", "1-decode"}
+
+
+def test_a_listener_that_fails_stops_neither_the_chain_nor_its_end(
+    chain: StagedChain, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("no room left")
+
+    with watched(chain, fails):
+        run(chain, "a", 5)
+    assert "the chain cannot be watched: no room left" in caplog.text
