@@ -19,6 +19,7 @@ from types import TracebackType
 
 from pipeline.chain_state import ChainState
 from pipeline.errors import ChainDown, ChainError
+from pipeline.ray_process import memory_folder
 from pipeline.snapshot import MAX_SNAPSHOT_BYTES, ChainSnapshot, pack_snapshot, unpack_snapshot
 
 PREFIX = "viva-"
@@ -29,12 +30,6 @@ SEND_S = 0.2
 # A chain that says nothing for so long hangs.
 SILENCE_S = 5.0
 _LENGTH = struct.Struct("<I")
-
-
-def memory_folder() -> Path:
-    """Where files are memory, or the usual place where no such place is known."""
-    shared = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
-    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
 
 class WatchDoor:
@@ -176,7 +171,8 @@ class Watcher:
 
 def chain_folders(parent: Path | None = None) -> list[Path]:
     """Folders of this user's chains that say where they can be watched, running or not."""
-    folders = (parent or memory_folder()).glob(f"{PREFIX}*")
+    where = parent or memory_folder() or tempfile.gettempdir()
+    folders = Path(where).glob(f"{PREFIX}*")
     return sorted(folder for folder in folders if _is_own(folder))
 
 

@@ -1,6 +1,8 @@
 """A chain of Ray actors: faults change no picture, and whatever dies, nothing stays behind."""
 
+import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,8 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.chain_events import Replacement
+from pipeline.chain_watch import watchable
+from pipeline.recording import Recording
 from pipeline.staged_chain import ChainSettings, StagedChain
+from pipeline.trace import chrome_trace
+from pipeline.watch_socket import Watcher
 from tests.support.leaks import Running
+from tests.support.toy_chains import stream
 from tests.support.toy_stages import (
     PICTURES,
     same,
@@ -21,6 +29,7 @@ from tests.support.toy_stages import (
     toy_recipes,
     toy_works,
 )
+from tests.support.trace_rules import require_valid_trace
 from tests.support.viva import ROOT
 from video.chunk import VideoChunk
 
@@ -59,6 +68,25 @@ def pid_of(chain: StagedChain, position: int) -> int:
     raise AssertionError(f"no process at position {position}")
 
 
+def test_it_can_be_watched_and_recorded_across_processes(chain: StagedChain) -> None:
+    recording = Recording()
+    with watchable(chain, label="toys", pid=os.getpid(), listeners=[recording.add]):
+        chain.prepare(toy_inputs("watched"))
+        with Watcher(chain.folder) as watcher:
+            for work in toy_works("watched", 20):
+                chain.submit(work)
+            chain.drain("watched")
+            seen = next(s for s in watcher.snapshots() if s.sessions[0].completed == 20)
+        chain.reset("watched")
+    assert [stage.name for stage in seen.stages] == list(chain.names)
+    assert not any(stage.is_silent for stage in seen.stages)
+    assert [s.session for s in seen.sessions] == ["watched"]
+    require_valid_trace(chrome_trace(recording.story()))
+    found = recording.timings()
+    assert [stage.num_chunks for stage in found.stages] == [20, 20, 20]
+    assert all(stage.transfer_ms is not None for stage in found.stages)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_stage_that_dies_or_hangs_is_replaced_and_no_session_notices(
     chain: StagedChain, number: signal.Signals
@@ -83,18 +111,64 @@ def test_a_stage_that_dies_or_hangs_is_replaced_and_no_session_notices(
     assert [(replacement.position, replacement.reason) for replacement in lost] == [(1, reason)]
 
 
+def test_faults_in_a_row_change_nothing_and_leave_nothing(chain: StagedChain) -> None:
+    """Eight faults, two of them of two stages at once, while three sessions stream."""
+    rng = random.Random(5)  # noqa: S311 - faults, no secrets
+    seeds = {"a": 1, "b": 2, "c": 3}
+    replaced = len(chain.controller.replacements)
+    before = Running.now()
+    num_fds, num_files = psutil.Process().num_fds(), len(list(chain.folder.rglob("*")))
+    chain.events()
+    victims = [rng.sample(range(3), 2 if index in (3, 6) else 1) for index in range(8)]
+    when = {7 * index + 5: positions for index, positions in enumerate(victims)}
+
+    def fault(index: int) -> None:
+        for pid in [pid_of(chain, position) for position in when.get(index, [])]:
+            os.kill(pid, signal.SIGSTOP if index == 12 else signal.SIGKILL)
+
+    made = stream(chain, seeds, 64, fault)
+    for name, seed in seeds.items():
+        chain.reset(name)
+        assert same(made[name], toy_pictures(2, name, 64, seed))
+    lost = chain.controller.replacements[replaced:]
+    assert sorted(r.position for r in lost) == sorted(itertools.chain(*victims))
+    told = chain.events()
+    assert [event for event in told if isinstance(event, Replacement)] == lost
+    for position in range(3):
+        pid_of(chain, position)
+    assert len(list(chain.folder.rglob("*"))) == num_files
+    assert psutil.Process().num_fds() <= num_fds + len(victims)
+    # A spare may be on its way, or the last dead one on its way out.
+    until_s = time.monotonic() + 60
+    while len(Running.now().processes) > len(before.processes) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert len(Running.now().processes) <= len(before.processes)
+
+
 PROGRAM = """
-import os, sys, time
+import signal, sys, time
+from pipeline.errors import ChainDraining
 from pipeline.staged_chain import ChainSettings
 from pipeline.supervisor import open_ray_chain
-from tests.support.toy_stages import PICTURES, toy_recipes
+from tests.support.toy_stages import PICTURES, toy_inputs, toy_recipes, toy_works
 with open_ray_chain(toy_recipes(1), ChainSettings(pictures_per_chunk=PICTURES)) as chain:
+    signal.signal(signal.SIGTERM, lambda *_: chain.begin_drain())
+    chain.prepare(toy_inputs("a"))
     print("up", flush=True)
-    time.sleep(600)
+    num_sent = num_made = 0
+    try:
+        for work in toy_works("a", 100_000):
+            num_made += len(chain.submit(work))
+            num_sent += 1
+            time.sleep(0.005)
+    except ChainDraining:
+        assert chain.shut_down(60)
+        num_made += len(chain.drain("a"))
+        print(num_sent - num_made, flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_nothing_outlives_the_driver(number: signal.Signals) -> None:
     before = _left(set())
     driver = subprocess.Popen(
@@ -111,7 +185,9 @@ def test_nothing_outlives_the_driver(number: signal.Signals) -> None:
     family = psutil.Process(driver.pid).children(recursive=True)
     assert len(family) > 5
     driver.send_signal(number)
-    driver.communicate()
+    out, _ = driver.communicate()
+    if number == signal.SIGTERM:  # all that was sent came out
+        assert (out, driver.returncode) == ("0\n", 0)
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not [p.name() for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     until_s = time.monotonic() + 30

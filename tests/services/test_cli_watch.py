@@ -11,6 +11,7 @@ import pytest
 from pipeline import watch_socket
 from pipeline.chain_settings import ChainSettings
 from pipeline.chain_watch import watchable
+from pipeline.snapshot import ChainSnapshot
 from pipeline.staged_chain import StagedChain
 from pipeline.thread_host import ThreadHost
 from tests.support.toy_stages import PICTURES, toy_inputs, toy_recipes, toy_works
@@ -95,7 +96,7 @@ def test_a_chain_that_dies_while_it_is_watched_is_a_failure(viva: Viva, parent: 
     door = watch_socket.WatchDoor(parent / "viva-dying")
     real = watch_socket.Watcher.snapshots
 
-    def dies(self: watch_socket.Watcher) -> Iterator[watch_socket.ChainSnapshot]:
+    def dies(self: watch_socket.Watcher) -> Iterator[ChainSnapshot]:
         door.close()
         return real(self)
 
