@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 OUT ?= out
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test check format system-packages bench bench-chain clean
+.PHONY: help demo test check format system-packages bench bench-chain bench-recovery clean
 
 help:
 	@echo "make demo    render the sample portrait and speech to $(OUT)/demo.mp4"
@@ -18,6 +18,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make bench   measure speed and memory, write benchmarks/results/"
 	@echo "make bench-chain   measure the chain on Ray against its limits (idle machine, 8 minutes)"
+	@echo "make bench-recovery   kill the chain's stages again and again (idle machine, 10 minutes)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}: set PYTHON=/path/to/python3.11")'
@@ -70,6 +71,9 @@ bench: $(DEV_STAMP)
 
 bench-chain: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/chain.py all
+
+bench-recovery: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/recovery.py
 
 clean:
 	rm -rf $(OUT) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

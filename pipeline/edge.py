@@ -19,6 +19,8 @@ from pipeline.spans import OnSent
 # How often a waiting thread looks whether it shall stop.
 _POLL_S = 0.1
 _RETRY_S = 0.02
+# A thread that shall end can be in so many waits for its peer, one after the other, at most.
+_END_WAITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Sender:
                 self._link.close()
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_END_WAITS * self._settings.timeout_s)
 
     def _run(self) -> None:
         while (target := self._await_target()) is not None:
@@ -213,7 +215,7 @@ class Receiver:
         if link is not None:
             link.close()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_END_WAITS * self._settings.timeout_s)
         self._drop_link()
         self._listener.close()
 
