@@ -57,6 +57,15 @@ def best_possible(halves_s: Sequence[float]) -> float:
     return sum(halves_s) / max(halves_s)
 
 
+def ceiling(alone_s: float, chain_s: float, idle_share: float, cores: int) -> float:
+    """The speed-up that processor time allows where nobody else wants any.
+
+    `alone_s` and `chain_s` are what a chunk costs in one process and in the whole chain, less what
+    the chain costs anyway: `idle_share` processor seconds a second, however fast it goes.
+    """
+    return alone_s * (cores - idle_share) / chain_s
+
+
 def hops_ms(spans: Sequence[Span], first_chunk: int) -> list[float]:
     """All hops between stages, of the chunks from `first_chunk` on."""
     by_chunk: dict[int, list[Span]] = defaultdict(list)

@@ -8,12 +8,12 @@ alone, where the halves are halves of the steps. Repeats alternate between the t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from time import process_time
+from time import process_time, sleep
 
 import torch
 from chain_load import Spending, Stream, ray_chain, stream_local, stream_staged
 from chain_stages import JoinedRecipe, ShowStage, SleepRecipe
-from chain_stats import Check, Section, best_possible, median_ratio, steps_of_first_half
+from chain_stats import Check, Section, best_possible, ceiling, median_ratio, steps_of_first_half
 from report import table
 
 from pipeline.catalog import model_path
@@ -31,6 +31,7 @@ LIMIT = 1.8
 WARM_UP_CHUNKS = 4
 RUN_OUT_CHUNKS = 5
 COST_CHUNKS = 6
+IDLE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +136,15 @@ def cases(bench: Bench, step_s: float, decode_s: float) -> list[Case]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A case and its runs, in pairs made one after the other."""
+    """A case and its runs, in pairs made one after the other.
+
+    `idle_share` is what the chain costs without any chunk, in processor seconds a second.
+    """
 
     case: Case
     local: list[Stream]
     ray: list[Stream]
+    idle_share: float
 
     def chunk_ms(self, streams: Sequence[Stream]) -> list[float]:
         """Milliseconds a chunk in each run, of the chunks that count."""
@@ -170,6 +175,8 @@ def run_case(bench: Bench, case: Case, num_repeats: int) -> Outcome:
     local, ray = [], []
     with ray_chain(case.recipes(str(bench.model.folder))) as chain:
         spending = Spending(chain)
+        sleep(IDLE_S)
+        idle_share = sum(spending.taken()) / IDLE_S
         for _ in range(num_repeats):
             local_chain.prepare(bench.inputs)
             local.append(stream_local(local_chain, bench.works))
@@ -177,7 +184,7 @@ def run_case(bench: Bench, case: Case, num_repeats: int) -> Outcome:
             chain.prepare(bench.inputs)
             ray.append(stream_staged(chain, bench.works, spending))
             chain.reset(bench.inputs.session)
-    return Outcome(case=case, local=local, ray=ray)
+    return Outcome(case=case, local=local, ray=ray, idle_share=idle_share)
 
 
 def describe(outcome: Outcome, cores: int = 2) -> Section:
@@ -199,7 +206,8 @@ def describe(outcome: Outcome, cores: int = 2) -> Section:
         ],
     ]
     head = ["", "ms a chunk", "processor ms: 1st", "2nd", "driver", "Ray", "all"]
-    ceiling = min(alone_ms / max(actors_ms), cores * alone_ms / all_ms)
+    busy_ms = all_ms - outcome.idle_share * median(ray_ms)
+    at_most = ceiling(alone_ms, busy_ms, outcome.idle_share, cores)
     each = ", ".join(f"{a / b:.2f}" for a, b in zip(local_ms, ray_ms, strict=True))
     sizes = [len(stage.steps) for stage in case.plan.stages]
     body = (
@@ -208,8 +216,10 @@ def describe(outcome: Outcome, cores: int = 2) -> Section:
         f"{1e3 * case.halves_s[0]:.0f} and {1e3 * case.halves_s[1]:.0f} processor ms, which allow "
         f"{best_possible(case.halves_s):.2f} at most.\n\n{table(head, rows)}\n\n"
         f"**Speed-up {outcome.ratio:.2f}** (median of {each}); pictures identical: "
-        f"{'yes' if outcome.is_identical else 'NO'}. Processor time of the chain over that of the "
-        f"one process: **{all_ms / alone_ms:.3f}**; with it, {cores} cores allow {ceiling:.2f}."
+        f"{'yes' if outcome.is_identical else 'NO'}. The chain costs "
+        f"{1e3 * outcome.idle_share:.0f} processor ms a second whatever it does, and beside that "
+        f"{busy_ms:.1f} ms a chunk, **{busy_ms / alone_ms:.3f}** of the one process's: "
+        f"{cores} cores allow {at_most:.2f}."
     )
     checks = (
         Check(name=f"speed-up, {case.name}", value=outcome.ratio, limit=LIMIT, at_least=True),

@@ -5,6 +5,7 @@ from chain_stages import FASTEST_S, SLOWEST_S, sleeps_s
 from chain_stats import (
     Check,
     best_possible,
+    ceiling,
     efficiency,
     hops_ms,
     median_ratio,
@@ -50,6 +51,12 @@ def test_a_cut_makes_halves_of_equal_cost() -> None:
 def test_the_best_speed_up_is_the_sum_over_the_slowest() -> None:
     assert best_possible([0.2, 0.2]) == 2.0
     assert best_possible([0.3, 0.1]) == pytest.approx(4 / 3)
+
+
+def test_what_a_chain_costs_anyway_leaves_less_of_the_cores_for_its_chunks() -> None:
+    assert ceiling(0.4, 0.4, 0.0, 2) == 2.0
+    assert ceiling(0.4, 0.4, 0.1, 2) == pytest.approx(1.9)
+    assert ceiling(0.4, 0.5, 0.1, 2) == pytest.approx(1.52)
 
 
 def test_a_limit_is_kept_on_its_side_of_the_figure_and_not_by_what_is_no_number() -> None:
