@@ -6,13 +6,18 @@ R = E / 2 rotations, D = model channels.
 Each pass is called once per layer with un-rotated q, k, v `[B, L, N, E]` and returns `[B, L, D]`.
 """
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import torch
 
 from video.attention import attend
-from video.kv_cache import ChunkSlot, Sink
-from video.rope import frames_rotation, motion_rotation, rotate
+from video.kv_cache import LanePlace, Sink
+from video.rope import frames_rotation, motion_rotation, reference_frame, rotate
+
+# Keys of all lanes together that are worth copying to save calls: a few rings of a small network.
+STACKED_BYTES = 8 << 20
 
 
 class JointPass:
@@ -34,19 +39,81 @@ class JointPass:
 
 
 class StreamPass:
-    """A chunk looks at itself, at its ring of past chunks, and at the sink."""
+    """Each lane's chunk looks at itself, at its ring of past chunks, and at its sink.
 
-    def __init__(self, rotation_LR: torch.Tensor, slot: ChunkSlot) -> None:
-        """`slot` is the chunk's open place in the cache."""
-        self._rotation_LR = rotation_LR
-        self._slot = slot
+    The batch holds lane after lane, each with the same number of samples.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[LanePlace],
+        sink_distance: int | None,
+        samples: int,
+        dtype: torch.dtype,
+    ) -> None:
+        """Open each lane's chunk in its cache, of `dtype`, for `samples` samples a lane."""
+        self.grid = places[0].sink.grid
+        self._places = tuple(places)
+        self._samples = samples
+        self._slots = [
+            place.cache.open_chunk(
+                place.start_frame,
+                place.sink,
+                reference_frame(place.start_frame, sink_distance),
+                samples,
+                dtype,
+            )
+            for place in places
+        ]
+        rotations_LR = [_rotation(place) for place in places]
+        self._rotation = rotations_LR[0] if len(places) == 1 else torch.stack(rotations_LR)
+
+    @contextlib.contextmanager
+    def kept(self, commit: bool) -> Iterator[None]:
+        """Run a pass; unless it is to `commit`, the caches are as before at the end."""
+        if commit:
+            yield
+            return
+        saved = [slot.snapshot() for slot in self._slots]
+        yield
+        for place, slot, before in zip(self._places, self._slots, saved, strict=True):
+            slot.restore(before)
+            place.cache.restore_index(slot.before)
 
     def __call__(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> torch.Tensor:
         """Write this layer's keys and values, then attend."""
-        keys, values = self._slot.write(layer, rotate(k, self._rotation_LR), v)
-        return attend(rotate(q, self._rotation_LR), keys, values)
+        rotated = torch.split(rotate(k, self._rotation), self._samples)
+        written = zip(rotated, torch.split(v, self._samples), strict=True)
+        seen = [slot.write(layer, *lane) for slot, lane in zip(self._slots, written, strict=True)]
+        return attend_lanes(rotate(q, self._rotation), seen)
+
+
+def _rotation(place: LanePlace) -> torch.Tensor:
+    """Rotation of the tokens of a lane's chunk."""
+    keys, num_frames = place.sink.keys[0], place.cache.index.frames_per_chunk
+    grid, head_dim = place.sink.grid, keys.shape[-1]
+    return frames_rotation(place.start_frame, num_frames, grid, head_dim, keys.device)
+
+
+def attend_lanes(
+    q_BLNE: torch.Tensor, seen: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> torch.Tensor:
+    """Each lane's queries over its own keys and values `[B, K, N, E]`; returns `[B, L, D]`.
+
+    Small rings filled alike are copied side by side for one call; where they are large, or filled
+    differently (a session's first chunks), a call for each costs less than copies and masks.
+    """
+    keys = [k for k, _ in seen]
+    num_bytes = sum(k.numel() * k.element_size() for k in keys)
+    if len(seen) == 1:
+        return attend(q_BLNE, *seen[0])
+    if len({k.shape for k in keys}) == 1 and num_bytes <= STACKED_BYTES:
+        return attend(q_BLNE, torch.cat(keys), torch.cat([v for _, v in seen]))
+    samples = q_BLNE.shape[0] // len(seen)
+    lanes = zip(torch.split(q_BLNE, samples), seen, strict=True)
+    return torch.cat([attend(q, k, v) for q, (k, v) in lanes])
 
 
 class CausalPass:

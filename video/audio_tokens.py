@@ -8,6 +8,7 @@ The encoder is causal: latent frame k sees feature frames 4k - 5 to 4k + 3. At t
 it is given, missing history is the first frame repeated. Source: Wan2.2-S2V audio encoder.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -203,6 +204,21 @@ class Heard:
     scale: torch.Tensor
     keys: torch.Tensor
     values: torch.Tensor
+
+
+def join_heard(lanes: Sequence[tuple[Heard, ...]]) -> tuple[Heard, ...]:
+    """The audio of several lanes as one batch, lane after lane."""
+    if len(lanes) == 1:
+        return lanes[0]
+    return tuple(
+        Heard(
+            shift=torch.cat([audio.shift for audio in injector]),
+            scale=torch.cat([audio.scale for audio in injector]),
+            keys=torch.cat([audio.keys for audio in injector]),
+            values=torch.cat([audio.values for audio in injector]),
+        )
+        for injector in zip(*lanes, strict=True)
+    )
 
 
 class AudioInjector(nn.Module):

@@ -9,6 +9,7 @@ class. It predicts the flow velocity (noise minus data). Times `t` are 1000 * si
 latent frame. Source: Wan2.2-S2V and Live Avatar.
 """
 
+from collections.abc import Sequence
 from typing import Self, cast
 
 import torch
@@ -17,11 +18,18 @@ from torch import nn
 
 from video.attention_pass import CausalPass, JointPass, StreamPass
 from video.audio_tokens import AudioHistory, AudioInjector, AudioTokens, Heard
-from video.dit_block import Head, SelfAttend, TransformerBlock
+from video.dit_block import Head, SelfAttend, TransformerBlock, unpatchify
 from video.dit_config import DiTConfig
 from video.dit_init import initialise
 from video.dit_inputs import DiTInputs
-from video.kv_cache import KVCache, Sink
+from video.kv_cache import (
+    KVCache,
+    LanePlace,
+    Sink,
+    TextKV,
+    joined_text,
+    require_places,
+)
 from video.rope import (
     REFERENCE_FRAME,
     LatentGrid,
@@ -31,8 +39,6 @@ from video.rope import (
 )
 
 _FULL_PRECISION = {"time_embedding", "time_projection", "casual_audio_encoder", "head"}
-
-TextKV = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
 
 
 class SpeechToVideoDiT(DiTInputs):
@@ -141,29 +147,66 @@ class SpeechToVideoDiT(DiTInputs):
         Raises:
             ValueError: a shape, the order of chunks or a switched-off input does not fit.
         """
-        num_frames, grid = x_BCTHW.shape[2], self.latent_grid(x_BCTHW)
-        if num_frames != cache.index.frames_per_chunk or grid != sink.grid:
-            raise ValueError(
-                f"chunk of {num_frames} frames on {grid} does not fit a cache for "
-                f"{cache.index.frames_per_chunk} frames and a sink on {sink.grid}"
-            )
-        text = self._text(context) if context is not None else (sink.text_keys, sink.text_values)
+        place = LanePlace(start_frame=start_frame, cache=cache, sink=sink)
+        require_places([place], x_BCTHW.shape[2], self.latent_grid(x_BCTHW))
+        text = self._text(context) if context is not None else joined_text([sink])
         heard = audio_BYCT
         if isinstance(heard, torch.Tensor):
             heard = self._hear(self.chunk_audio(heard, start_frame, audio_state))
         x_BFSD = self.embed_noisy(x_BCTHW, cond_BCTHW)
-        position = reference_frame(start_frame, sink_distance)
-        weight_dtype = self.weight_dtype
-        slot = cache.open_chunk(start_frame, sink, position, x_BCTHW.shape[0], weight_dtype)
-        saved = None if commit else slot.snapshot()
-        rotation = frames_rotation(
-            start_frame, num_frames, grid, self.config.head_dim, x_BCTHW.device
-        )
-        out = self._velocity(x_BFSD, t_BF, StreamPass(rotation, slot), text, heard, actor_mask_AFHW)
-        if saved is not None:
-            slot.restore(saved)
-            cache.restore_index(slot.before)
-        return self._unpatchify(out, grid)
+        attention = StreamPass([place], sink_distance, x_BCTHW.shape[0], self.weight_dtype)
+        with attention.kept(commit):
+            return self._stream(x_BFSD, t_BF, attention, text, heard, actor_mask_AFHW)
+
+    @torch.no_grad()
+    def stream_lanes(
+        self,
+        x_BCTHW: torch.Tensor,
+        t_BF: torch.Tensor,
+        heard: tuple[Heard, ...] | None,
+        places: Sequence[LanePlace],
+        *,
+        sink_distance: int | None,
+        cond_BCTHW: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Velocity of several chunks in one pass, each at its own step, place and session.
+
+        Sample b of every input belongs to `places[b]`; all are of one size. The result is that of
+        `stream` for each place, but for rounding: products are taken over the whole batch.
+
+        Args:
+            x_BCTHW: noisy latents of the chunks.
+            t_BF: time of each latent frame, 0 to 1000.
+            heard: what `encode_audio` gave for each chunk, joined by `join_heard`.
+            places: one for each sample; no cache occurs twice.
+            sink_distance: as in `stream`.
+            cond_BCTHW: latents added at the input; None counts as zeros.
+
+        Raises:
+            ValueError: a shape, the order of chunks or a switched-off input does not fit.
+        """
+        if len(places) != x_BCTHW.shape[0] or len({id(p.cache) for p in places}) != len(places):
+            raise ValueError(
+                f"{x_BCTHW.shape[0]} chunks in {len(places)} places: give each a cache of its own"
+            )
+        require_places(places, x_BCTHW.shape[2], self.latent_grid(x_BCTHW))
+        x_BFSD = self.embed_noisy(x_BCTHW, cond_BCTHW)
+        attention = StreamPass(places, sink_distance, 1, self.weight_dtype)
+        text = joined_text([place.sink for place in places])
+        return self._stream(x_BFSD, t_BF, attention, text, heard)
+
+    def _stream(
+        self,
+        x_BFSD: torch.Tensor,
+        t_BF: torch.Tensor,
+        attention: StreamPass,
+        text: TextKV,
+        heard: tuple[Heard, ...] | None,
+        actor_mask_AFHW: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Velocity of the chunks that `attention` has places for."""
+        out = self._velocity(x_BFSD, t_BF, attention, text, heard, actor_mask_AFHW)
+        return unpatchify(out, attention.grid, self.config.out_dim)
 
     def forward_full(  # noqa: PLR0913 - everything one call of the network depends on
         self,
@@ -213,7 +256,7 @@ class SpeechToVideoDiT(DiTInputs):
             condition = self.embed_condition(reference_BCTHW, motion)
             text = self._text(context)
             out = self._joint(x_BFSD, t_BF, condition, grid, text, heard, start_frame)
-            return self._unpatchify(out, grid)
+            return unpatchify(out, grid, self.config.out_dim)
         per_chunk = self.config.frames_per_chunk
         if num_frames % per_chunk:
             raise ValueError(f"clip of {num_frames} frames is no whole number of {per_chunk}")
@@ -228,7 +271,8 @@ class SpeechToVideoDiT(DiTInputs):
             reference_frames=tuple(reference_frame(start, sink_distance) for start in starts),
         )
         text = (sink.text_keys, sink.text_values)
-        return self._unpatchify(self._velocity(x_BFSD, t_BF, attention, text, heard), grid)
+        out = self._velocity(x_BFSD, t_BF, attention, text, heard)
+        return unpatchify(out, grid, self.config.out_dim)
 
     def _sink(
         self,
@@ -270,13 +314,6 @@ class SpeechToVideoDiT(DiTInputs):
         return condition_rotation(
             REFERENCE_FRAME, grid, motion=motion, head_dim=head_dim, device=device
         )
-
-    def _unpatchify(self, values_BFPV: torch.Tensor, grid: LatentGrid) -> torch.Tensor:
-        """Latents `[B, C, F, H, W]` from the values of each patch, channel fastest."""
-        patch = (grid.patch_height, grid.patch_width, self.config.out_dim)
-        x = torch.unflatten(values_BFPV, 2, (grid.rows, grid.cols))
-        x = torch.unflatten(x, -1, patch)
-        return x.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
     def _joint(
         self,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from video.attention import Attention, modulated
+from video.rope import LatentGrid
 
 SelfAttend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(layer, q, k, v), each `[B, L, N, E]` before rotation, to `[B, L, D]`."""
@@ -105,6 +106,14 @@ def _modulation(num_rows: int, dim: int) -> nn.Parameter:
     """
     rows = torch.empty(1, num_rows, dim)
     return nn.Parameter(rows if rows.is_meta else rows.normal_() / dim**0.5)
+
+
+def unpatchify(values_BGTV: torch.Tensor, grid: LatentGrid, channels: int) -> torch.Tensor:
+    """Latents `[B, channels, G, H, W]` from the values V of each patch, channel fastest."""
+    patch = (grid.patch_height, grid.patch_width, channels)
+    x = torch.unflatten(values_BGTV, 2, (grid.rows, grid.cols))
+    x = torch.unflatten(x, -1, patch)
+    return x.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
 
 class Head(nn.Module):

@@ -7,11 +7,15 @@ One `KVCache` belongs to one (session, denoising step): its history holds latent
 noise level and must never be shared with another step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from video.rope import LatentGrid, condition_rotation, frames_rotation, rotate
+
+TextKV = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
+"""A prompt's keys and its values, for every layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,12 @@ class Sink:
     def num_tokens(self) -> int:
         """Tokens held per layer."""
         return int(self.keys[0].shape[1])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all keys and values."""
+        held = (*self.keys, *self.values, *self.text_keys, *self.text_values)
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     def roped_keys(self, layer: int, position: int) -> torch.Tensor:
         """Keys of one layer with the reference at time `position`."""
@@ -247,6 +257,45 @@ class KVCache:
     def restore_index(self, index: RingIndex) -> None:
         """Take back a placement that shall not count."""
         self.index = index
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of both buffers, the sink's rows included; 0 before the first chunk."""
+        buffers = (self._keys_YBKNE, self._values_YBKNE)
+        return sum(b.numel() * b.element_size() for b in buffers if b is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanePlace:
+    """Where one lane of a batched pass stands: its chunk's first frame, its ring and its sink."""
+
+    start_frame: int
+    cache: KVCache
+    sink: Sink
+
+
+def require_places(places: Sequence[LanePlace], num_frames: int, grid: LatentGrid) -> None:
+    """Refuse chunks of another size than their rings and sinks.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    for place in places:
+        per_chunk = place.cache.index.frames_per_chunk
+        if num_frames != per_chunk or grid != place.sink.grid:
+            raise ValueError(
+                f"chunk of {num_frames} frames on {grid} does not fit a cache for "
+                f"{per_chunk} frames and a sink on {place.sink.grid}"
+            )
+
+
+def joined_text(sinks: Sequence[Sink]) -> TextKV:
+    """Keys and values of the sinks' prompts, sink after sink; empty without text."""
+    if len(sinks) == 1 or not sinks[0].text_keys:
+        return sinks[0].text_keys, sinks[0].text_values
+    keys = zip(*(sink.text_keys for sink in sinks), strict=True)
+    values = zip(*(sink.text_values for sink in sinks), strict=True)
+    return tuple(map(torch.cat, keys)), tuple(map(torch.cat, values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
