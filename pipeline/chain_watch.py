@@ -8,65 +8,24 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.chain_state import ChainState
 from pipeline.collector import Collector, Observation
-from pipeline.snapshot import (
-    MAX_REPLACEMENTS,
-    ChainSnapshot,
-    Identity,
-    ReplacementView,
-    snapshot_of,
-)
-from pipeline.spans import Record
+from pipeline.narrator import Narrator
+from pipeline.snapshot import Identity
 from pipeline.staged_chain import StagedChain
-from pipeline.timings import timings
 from pipeline.watch_socket import PREFIX, WatchDoor
 
 WATCHED_S = 0.2
 RECORDED_S = 1.0
-# A snapshot's figures are over so much time, and over so many records at most.
-RECENT_S, MAX_RECENT = 15.0, 4096
 
 _log = logging.getLogger(__name__)
 
 # Called with every observation, in the thread that looks; must be quick.
 Listener = Callable[[Observation], None]
-
-
-class Narrator:
-    """Makes snapshots of observations; remembers the latest records for the figures in them."""
-
-    def __init__(self, chain: Identity, began_ns: int) -> None:
-        """Begin with nothing seen."""
-        self._chain, self._began_ns = chain, began_ns
-        self._recent: deque[Record] = deque(maxlen=MAX_RECENT)
-        self._replacements: deque[ReplacementView] = deque(maxlen=MAX_REPLACEMENTS)
-        self._num_replacements = 0
-
-    def snapshot(self, seen: Observation) -> ChainSnapshot:
-        """The chain as it is now."""
-        self._recent.extend(seen.records)
-        for one in seen.replacements:
-            stage = seen.name_of(one)
-            self._replacements.append(
-                ReplacementView(stage=stage, reason=one.reason, healed_s=one.healed_s)
-            )
-            self._num_replacements += 1
-        since_ns = seen.at_ns - int(RECENT_S * 1e9)
-        recent = [record for record in self._recent if record.ended_ns >= since_ns]
-        return snapshot_of(
-            seen,
-            self._chain,
-            age_s=(seen.at_ns - self._began_ns) / 1e9,
-            timings=timings(seen.names, recent),
-            replacements=tuple(self._replacements),
-            num_replacements=self._num_replacements,
-        )
 
 
 class ChainWatch:

@@ -1,14 +1,13 @@
-"""A running chain at one moment, as those who watch it get it: bounded, plain, checked. Pure."""
+"""A running chain at one moment, as those who watch it get it: bounded, plain, checked. Pure.
 
-from collections.abc import Sequence
+Who watches needs no torch, which takes seconds to import.
+"""
+
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.collector import Observation
 from pipeline.errors import ChainError
-from pipeline.spans import Held, StageReport
-from pipeline.staged_chain import SessionProgress
 from pipeline.timings import ChainTimings
 
 MAX_SNAPSHOT_BYTES = 1 << 20
@@ -111,59 +110,3 @@ def unpack_snapshot(data: bytes) -> ChainSnapshot:
             f"the chain tells what this program does not understand ({where}): watch it with the "
             "version that runs it"
         ) from error
-
-
-def snapshot_of(
-    seen: Observation,
-    chain: Identity,
-    *,
-    age_s: float,
-    timings: ChainTimings,
-    replacements: Sequence[ReplacementView],
-    num_replacements: int,
-) -> ChainSnapshot:
-    """What an observation comes to, with what was seen before it."""
-    return ChainSnapshot(
-        chain=chain,
-        age_s=age_s,
-        state=seen.state.value,
-        failure=seen.failure,
-        num_sessions=len(seen.sessions),
-        sessions=tuple(_session(s, seen.at_ns) for s in seen.sessions[:MAX_SESSIONS]),
-        stages=tuple(
-            _stage(name, report) for name, report in zip(seen.names, seen.reports, strict=True)
-        ),
-        num_replacements=num_replacements,
-        replacements=tuple(replacements[-MAX_REPLACEMENTS:]),
-        timings=timings,
-    )
-
-
-def _session(progress: SessionProgress, at_ns: int) -> SessionView:
-    return SessionView(
-        session=progress.session,
-        submitted=progress.submitted + 1,
-        completed=progress.completed + 1,
-        due_in_ms=(progress.next_due_ns - at_ns) / 1e6 if progress.next_due_ns else None,
-    )
-
-
-def _stage(name: str, report: StageReport | None) -> StageView:
-    if report is None:
-        return StageView(name=name, is_silent=True)
-    return StageView(
-        name=name,
-        is_silent=False,
-        working=_held(report.working, report.now_ns),
-        waiting=_held(report.waiting, report.now_ns),
-        num_waiting=len(report.waiting),
-        num_unsent=report.num_unsent,
-        memory_bytes=sum(num_bytes for _, num_bytes in report.memory_bytes),
-    )
-
-
-def _held(held: Sequence[Held], now_ns: int) -> tuple[HeldChunk, ...]:
-    return tuple(
-        HeldChunk(session=one.session, chunk=one.chunk, for_ms=(now_ns - one.since_ns) / 1e6)
-        for one in held[:MAX_HELD]
-    )

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.message import Message
+if TYPE_CHECKING:
+    from pipeline.message import Message  # which imports torch, and whoever only reads needs none
 
 # About an hour of one session at 25 pictures per second, two records a chunk.
 MAX_RECORDS = 16384
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # Called with a message, when it began to be sent, and when it was handed over.
-OnSent = Callable[[Message, int, int], None]
+OnSent = Callable[["Message", int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +109,12 @@ class Spans:
         self._taken = 0
         self._lock = threading.Lock()
 
-    def arrived(self, message: Message, now_ns: int) -> None:
+    def arrived(self, message: "Message", now_ns: int) -> None:
         """A chunk came into the inbox."""
         with self._lock:
             self._waiting[message.epoch, message.chunk] = _held(message, now_ns)
 
-    def began(self, message: Message, now_ns: int) -> None:
+    def began(self, message: "Message", now_ns: int) -> None:
         """A chunk is being worked on from now on."""
         key = message.epoch, message.chunk
         with self._lock:
@@ -120,7 +122,7 @@ class Spans:
             arrived_ns = now_ns if arrived is None else arrived.since_ns
             self._working[key] = _held(message, now_ns), arrived_ns
 
-    def done(self, message: Message, began_ns: int, ended_ns: int) -> None:
+    def done(self, message: "Message", began_ns: int, ended_ns: int) -> None:
         """A chunk was worked on."""
         key = message.epoch, message.chunk
         with self._lock:
@@ -139,7 +141,7 @@ class Spans:
                 )
             )
 
-    def sent(self, message: Message, began_ns: int, ended_ns: int) -> None:
+    def sent(self, message: "Message", began_ns: int, ended_ns: int) -> None:
         """A chunk was handed to the link."""
         with self._lock:
             self._append(
@@ -196,7 +198,7 @@ class Spans:
         return list(self._records)[-num_fresh:] if num_fresh > 0 else []
 
 
-def _held(message: Message, since_ns: int) -> Held:
+def _held(message: "Message", since_ns: int) -> Held:
     return Held(
         session=message.session, epoch=message.epoch, chunk=message.chunk, since_ns=since_ns
     )

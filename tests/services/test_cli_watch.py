@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from pipeline.staged_chain import StagedChain
 from pipeline.thread_host import ThreadHost
 from tests.support.toy_stages import PICTURES, toy_inputs, toy_recipes, toy_works
 from tests.support.trace_rules import require_valid_trace
-from tests.support.viva import Outcome, run_viva
+from tests.support.viva import ROOT, Outcome, run_viva
 
 pytestmark = pytest.mark.cli
 
@@ -150,3 +152,15 @@ def test_traces_that_cannot_be_written_are_refused_before_any_work(
         assert refused.stderr.count("\n") == 1
         assert not (tmp_path / "o.mp4").exists()
     assert portrait.read_bytes() == before
+
+
+def test_to_watch_needs_no_torch() -> None:
+    """It takes seconds to import, and a watcher is started to see what is there now."""
+    program = (
+        "import sys, pipeline.watch_socket, services.chain_view; print('torch' in sys.modules)"
+    )
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    assert told.stdout == b"False\n"
