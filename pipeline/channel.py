@@ -1,6 +1,7 @@
 """The border between stages: a link carries messages, in order, until it is down.
 
-Addresses are `queue:NAME` (in this process), `unix:PATH` and `tcp:HOST:PORT`. Whoever receives
+Addresses are `queue:NAME` (in this process), `unix:PATH` and `tcp:HOST:PORT`; with `gloo+` or
+`nccl+` before one of the latter, torch.distributed carries what is large. Whoever receives
 listens; whoever sends connects, and again after a fault, because stages come and go.
 """
 
@@ -78,6 +79,10 @@ def connect(address: str, *, timeout_s: float) -> Link:
         from pipeline.queue_link import connect_queue
 
         return connect_queue(address, timeout_s=timeout_s)
+    if "+" in address.partition(":")[0]:
+        from pipeline.group_link import connect_group
+
+        return connect_group(address, timeout_s=timeout_s)
     from pipeline.socket_link import connect_socket
 
     return connect_socket(address, timeout_s=timeout_s)
@@ -93,6 +98,10 @@ def listen(address: str, *, timeout_s: float) -> Listener:
         from pipeline.queue_link import QueueListener
 
         return QueueListener(address, timeout_s=timeout_s)
+    if "+" in address.partition(":")[0]:
+        from pipeline.group_link import GroupListener
+
+        return GroupListener(address, timeout_s=timeout_s)
     from pipeline.socket_link import SocketListener
 
     return SocketListener(address, timeout_s=timeout_s)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from pipeline.byte_stream import bytes_of
 from pipeline.message import (
     LENGTH,
     Message,
@@ -21,7 +22,6 @@ from pipeline.message import (
     pack_header,
     unpack_header,
 )
-from pipeline.socket_link import bytes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

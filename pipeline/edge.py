@@ -196,6 +196,7 @@ class Receiver:
         self._listener, self._settings = listener, settings
         self._positions, self._take = positions, take
         self._link: Link | None = None
+        self._generation = -1
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name}-rx", daemon=True)
 
@@ -235,7 +236,10 @@ class Receiver:
             link.close()
 
     def _receive(self, link: Link) -> None:
-        """Greet one sender and take what it says until the link is down."""
+        """Greet one sender and take what it says until the link is down.
+
+        A sender that was replaced, and lives on, comes with an older generation than was seen.
+        """
         self._check_greeting(link.recv(self._settings.timeout_s))
         link.send(Message(kind="welcome", facts={"positions": self._positions()}))
         while not self._stopping.is_set():
@@ -252,3 +256,7 @@ class Receiver:
         )
         if hello.kind != "hello" or not known:
             raise LinkDown("a stranger connected")
+        generation = hello.facts.get("generation")
+        if not isinstance(generation, int) or generation < self._generation:
+            raise LinkDown("a sender connected that was replaced before")
+        self._generation = generation

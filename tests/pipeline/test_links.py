@@ -15,13 +15,18 @@ from pipeline.message import DTYPES, Message
 
 pytestmark = pytest.mark.unit
 
-KINDS = ("queue", "unix", "tcp")
+KINDS = ("queue", "unix", "tcp", "gloo")
 TIMEOUT_S = 2.0
 
 
 @pytest.fixture(params=KINDS)
 def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listener]:
-    address = {"queue": "queue:here", "unix": f"unix:{tmp_path}/s", "tcp": "tcp:127.0.0.1:0"}
+    address = {
+        "queue": "queue:here",
+        "unix": f"unix:{tmp_path}/s",
+        "tcp": "tcp:127.0.0.1:0",
+        "gloo": f"gloo+unix:{tmp_path}/s",
+    }
     opened = listen(address[request.param], timeout_s=TIMEOUT_S)
     yield opened
     opened.close()

@@ -3,6 +3,7 @@
 What a toy makes of a chunk depends on every chunk before it, exactly.
 """
 
+import hashlib
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -74,6 +75,8 @@ class ToyDecoder:
         frames.reshape(-1)[: bits.size] = bits
         return VideoChunk(frames_THWC=frames, pts=shown, time_base=Fraction(1, 25))
 
+        if bits.size > frames.size:
+            bits = np.frombuffer(hashlib.sha256(bits.tobytes()).digest(), np.uint8)
     def reset(self, session: str) -> None:
         self._shown.pop(session, None)
 
@@ -126,23 +129,26 @@ def toy_inputs(session: str, seed: int = 1) -> SessionInputs:
     )
 
 
-def toy_works(session: str, num_chunks: int, seed: int = 1) -> list[ChunkWork]:
+def toy_works(session: str, num_chunks: int, seed: int = 1, side: int = 2) -> list[ChunkWork]:
+    """Chunks of noise; `side` is that of the latents: 64 makes them 100 kB large."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for index in range(num_chunks):
-        latents = torch.randn(2, 3, 2, 2, generator=generator)
+        latents = torch.randn(2, 3, side, side, generator=generator)
         latent = LatentChunk(latents_CTHW=latents, index=index, start_frame=3 * index, sigma=1.0)
-        audio, cond = torch.zeros(1, 1, 12), torch.zeros(2, 3, 2, 2)
+        audio, cond = torch.zeros(1, 1, 12), torch.zeros(2, 3, side, side)
         made.append(ChunkWork(session=session, latent=latent, audio_LCT=audio, cond_CTHW=cond))
     return made
 
 
-def toy_pictures(num_stages: int, session: str, num_chunks: int, seed: int = 1) -> list[VideoChunk]:
+def toy_pictures(
+    num_stages: int, session: str, num_chunks: int, seed: int = 1, side: int = 2
+) -> list[VideoChunk]:
     """What a chain of toys makes when nothing happens to it."""
     *stages, decoder = (recipe.build() for recipe in toy_recipes(num_stages))
     chain = LocalChain(stages, decoder)  # type: ignore[arg-type]  # toys, the last one decodes
     chain.prepare(toy_inputs(session, seed))
-    return [v for work in toy_works(session, num_chunks, seed) for v in chain.submit(work)]
+    return [v for work in toy_works(session, num_chunks, seed, side) for v in chain.submit(work)]
 
 
 def same(made: list[VideoChunk], expected: list[VideoChunk]) -> bool:
