@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -10,7 +11,7 @@ from pipeline.snapshot import ChainSnapshot, HeldChunk, SessionView, StageView
 from pipeline.timings import ChainTimings, StageTimings
 from services.terminal import printable
 
-BAR_CELLS = 10
+BAR_CELLS = 6
 # Chunks that wait are drawn one by one up to here.
 MAX_DRAWN = 8
 STATE_STYLES = {
@@ -21,6 +22,7 @@ STATE_STYLES = {
     "closed": "dim",
     "failed": "bold red",
 }
+# Columns of times, all in milliseconds for a chunk.
 _FIGURES = ("compute", "wait", "queue", "transfer")
 
 
@@ -50,11 +52,11 @@ def _flow(seen: ChainSnapshot) -> Text:
 
 
 def _stages(seen: ChainSnapshot) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("stage", "works on", "waiting"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in (*_FIGURES, "busy", "bubble", "state"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     figures = {one.stage: one for one in seen.timings.stages}
     for stage in seen.stages:
         own = figures.get(stage.name)
@@ -67,12 +69,14 @@ def _stages(seen: ChainSnapshot) -> Table:
 
 
 def _working(stage: StageView) -> str:
-    return ", ".join(f"{_chunk(one)} {one.for_ms:.0f} ms" for one in stage.working) or "-"
+    held = stage.working[:1]
+    more = f" +{len(stage.working) - 1}" if len(stage.working) > 1 else ""
+    return "".join(f"{_chunk(one)}, {one.for_ms:.0f} ms{more}" for one in held) or "-"
 
 
 def _waiting(stage: StageView) -> str:
-    shown = ", ".join(map(_chunk, stage.waiting[:3]))
-    more = f" +{stage.num_waiting - 3}" if stage.num_waiting > 3 else ""
+    shown = ", ".join(map(_chunk, stage.waiting[:2]))
+    more = f" +{stage.num_waiting - 2}" if stage.num_waiting > 2 else ""
     unsent = f" ({stage.num_unsent} to send)" if stage.num_unsent else ""
     return f"{shown}{more}{unsent}".strip() or "-"
 
@@ -90,7 +94,7 @@ def _figures(own: StageTimings | None) -> list[str]:
 
 
 def _ms(time_ms: float | None) -> str:
-    return "-" if time_ms is None else f"{time_ms:.1f} ms"
+    return "-" if time_ms is None else f"{time_ms:.1f}"
 
 
 def _bar(share: float) -> str:
@@ -137,16 +141,16 @@ def speed(timings: ChainTimings) -> str:
     latency = "" if timings.latency_ms is None else f", {timings.latency_ms:.0f} ms from in to out"
     return (
         f"{timings.chunks_per_s:.2f} chunks/s, slowest stage {timings.slowest_ms:.1f} ms, "
-        f"efficiency {timings.efficiency:.0%}{latency}"
+        f"efficiency {timings.efficiency:.0%}{latency} (columns: ms for a chunk)"
     )
 
 
 def stats_table(timings: ChainTimings) -> Group:
     """The figures of a run, one stage a row."""
-    table = Table()
-    table.add_column("stage")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("stage", no_wrap=True)
     for name in ("chunks", *_FIGURES, "busy", "bubble", "sent/chunk"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for own in timings.stages:
         sent = f"{own.sent_bytes / 1e3:.1f} kB" if own.sent_bytes else "-"
         table.add_row(own.stage, str(own.num_chunks), *_figures(own), sent)
