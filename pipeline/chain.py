@@ -2,22 +2,24 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, TypeGuard, TypeVar
 
 import torch
 
+from pipeline.chain_export import Progress, pack_progress, unpack_progress
+from pipeline.cuts import join_neighbours
 from pipeline.errors import PlanError
 from pipeline.plan import Plan, Step
 from pipeline.sampler import Denoiser
 from pipeline.session_state import SessionState
+from pipeline.sink_store import SinkStore
 from pipeline.stage import ChunkWork, DecodeStage, DenoiseStage, SessionInputs, Stage
-from video.chunk import LatentChunk, VideoChunk
+from video.chunk import VideoChunk
 from video.codec import VideoCodec
-from video.kv_cache import Sink
 
 OutT = TypeVar("OutT")
-Schedule = Literal["sequential", "pipelined"]
+Schedule = Literal["sequential", "pipelined", "lanes"]
 
 
 class Chain(Protocol):
@@ -40,11 +42,19 @@ class Chain(Protocol):
         ...
 
     def export_state(self, session: str) -> SessionState:
-        """Everything needed to go on with a session elsewhere, chunks under way included."""
+        """Everything needed to go on with a session elsewhere, chunks under way included.
+
+        It holds each step's part under the step's name, so any chain of the same plan can go on
+        from it, wherever that one is cut.
+        """
         ...
 
     def import_state(self, session: str, state: SessionState) -> None:
-        """Go on from what `export_state` gave; the session must be prepared."""
+        """Go on from what `export_state` of any chain gave; the session must be prepared.
+
+        Raises:
+            ValueError: the state is of another plan, or of no chain.
+        """
         ...
 
     def close(self) -> None:
@@ -60,12 +70,26 @@ class StageWrapper(Protocol):
         ...
 
 
+@dataclass(slots=True, kw_only=True)
+class _Session:
+    """A session's chunks under way: `slots[k]` holds what came out of station k.
+
+    `ready` are pictures to be given with the next ones.
+    """
+
+    slots: list[ChunkWork | None]
+    submitted: int = -1
+    ready: list[VideoChunk] = field(default_factory=list)
+
+
 class LocalChain:
     """All stages in this process.
 
     `sequential` takes each chunk through all stages at once. `pipelined` moves every chunk one
-    stage per submit, last stage first, as separate devices would (timestep forcing): stage k
-    works on chunk n - k. Both give the same numbers, because a step sees its own lane alone.
+    stage per submit, as separate devices would (timestep forcing): stage k works on chunk n - k.
+    `lanes` moves every chunk one step per submit, all of a device in one pass of the network:
+    chunk n is at step 0, chunk n - 1 at step 1 and so on (stream batch). All give the same
+    numbers, because a step sees its own lane alone; lanes but for rounding.
     """
 
     def __init__(
@@ -75,11 +99,23 @@ class LocalChain:
         *,
         schedule: Schedule = "sequential",
     ) -> None:
-        """Join the stages in the order given."""
+        """Join the stages in the order given; lanes need stages that can `advance`."""
         self._denoise_stages = tuple(denoise_stages)
         self._decode_stage = decode_stage
         self._schedule = schedule
-        self._under_way: dict[str, list[ChunkWork | None]] = {}
+        self._sessions: dict[str, _Session] = {}
+
+    def _has_lanes(self, stage: Stage[ChunkWork]) -> TypeGuard[DenoiseStage]:
+        """Whether each step of a stage is a station of its own."""
+        return self._schedule == "lanes" and isinstance(stage, DenoiseStage)
+
+    def _num_stations(self, stage: Stage[ChunkWork]) -> int:
+        """Chunks of a session that a stage may hold at once."""
+        return stage.num_steps if self._has_lanes(stage) else 1
+
+    def _empty(self) -> list[ChunkWork | None]:
+        """Slots with nothing under way."""
+        return [None for stage in self._denoise_stages for _ in range(self._num_stations(stage))]
 
     @classmethod
     def from_plan(
@@ -87,10 +123,14 @@ class LocalChain:
     ) -> "LocalChain":
         """A chain of the plan's stages around one network and one codec.
 
+        Lanes join neighbouring stages that are on one device.
+
         Raises:
             PlanError: the plan asks for what this chain cannot do.
         """
         _require_runnable(plan)
+        if schedule == "lanes":
+            plan = join_neighbours(plan)
         return cls(_denoise_stages(plan, denoiser), DecodeStage(codec), schedule=schedule)
 
     def wrap(self, around: StageWrapper) -> None:
@@ -103,66 +143,100 @@ class LocalChain:
         """Make room for a session in every stage."""
         for stage in (*self._denoise_stages, self._decode_stage):
             stage.prepare(inputs)
-        self._under_way[inputs.session] = [None] * len(self._denoise_stages)
+        self._sessions[inputs.session] = _Session(slots=self._empty())
 
     def submit(self, work: ChunkWork) -> list[VideoChunk]:
         """Take the session's next chunk; return the pictures that are done."""
-        if self._schedule == "pipelined":
-            return self._tick(work.session, work)
+        session = self._sessions[work.session]
+        done = self._taken(session) + self._enter(session, work)
+        session.submitted = work.latent.index
+        return done
+
+    def drain(self, session: str) -> list[VideoChunk]:
+        """Finish the session's chunks that are under way."""
+        held = self._sessions[session]
+        done = self._taken(held)
+        while any(held.slots):
+            done += self._tick(held, None)
+        return done
+
+    def _enter(self, session: _Session, work: ChunkWork) -> list[VideoChunk]:
+        if self._schedule != "sequential":
+            return self._tick(session, work)
         for stage in self._denoise_stages:
             work = stage.process(work)
         return [self._decode_stage.process(work)]
 
-    def drain(self, session: str) -> list[VideoChunk]:
-        """Finish the session's chunks that are under way."""
-        done: list[VideoChunk] = []
-        while any(self._under_way[session]):
-            done += self._tick(session, None)
+    def _taken(self, session: _Session) -> list[VideoChunk]:
+        ready, session.ready = session.ready, []
+        return ready
+
+    def _tick(self, session: _Session, incoming: ChunkWork | None) -> list[VideoChunk]:
+        """Move every chunk on by one station."""
+        last = session.slots[-1]
+        done = [] if last is None else [self._decode_stage.process(last)]
+        entering = [incoming, *session.slots[:-1]]
+        first = 0
+        for stage in self._denoise_stages:
+            end = first + self._num_stations(stage)
+            session.slots[first:end] = self._worked(stage, entering[first:end])
+            first = end
         return done
 
-    def _tick(self, session: str, incoming: ChunkWork | None) -> list[VideoChunk]:
-        """Move every chunk on by one station, the last station first.
-
-        `slots[k]` holds the output of stage k.
-        """
-        slots = self._under_way[session]
-        done = [] if slots[-1] is None else [self._decode_stage.process(slots[-1])]
-        for index in reversed(range(len(slots))):
-            waiting = slots[index - 1] if index else incoming
-            slots[index] = None if waiting is None else self._denoise_stages[index].process(waiting)
-        return done
+    def _worked(
+        self, stage: Stage[ChunkWork], works: Sequence[ChunkWork | None]
+    ) -> list[ChunkWork | None]:
+        """What a stage makes of the chunks that enter its stations; None where there is none."""
+        there = [work for work in works if work is not None]
+        if self._has_lanes(stage):
+            made = iter(stage.advance(there) if there else ())
+        else:
+            made = iter([stage.process(work) for work in there])
+        return [None if work is None else next(made) for work in works]
 
     def reset(self, session: str) -> None:
         """Forget a session and what it has under way."""
         for stage in (*self._denoise_stages, self._decode_stage):
             stage.reset(session)
-        self._under_way.pop(session, None)
+        self._sessions.pop(session, None)
+
+    def memory_bytes(self, session: str) -> int:
+        """Bytes that the session takes in all stages; a sink that others use counts in parts."""
+        stages = (*self._denoise_stages, self._decode_stage)
+        return sum(stage.memory_bytes(session) for stage in stages)
 
     def export_state(self, session: str) -> SessionState:
-        """The state of every stage and the chunks between them."""
-        parts = {
-            f"stage{index}": stage.export_state(session)
-            for index, stage in enumerate((*self._denoise_stages, self._decode_stage))
-        }
-        for index, work in enumerate(self._under_way[session]):
-            if work is not None:
-                parts[f"work{index}"] = _pack(work)
-        return SessionState.of(parts)
+        """The state of every stage, the chunks between them, and pictures not taken yet."""
+        held = self._sessions[session]
+        stages = (*self._denoise_stages, self._decode_stage)
+        progress = Progress(
+            submitted=held.submitted,
+            works=tuple(work for work in reversed(held.slots) if work is not None),
+            ready=tuple(held.ready),
+        )
+        own = SessionState.of(pack_progress(progress))
+        return SessionState.joined([own, *(stage.export_state(session) for stage in stages)])
 
     def import_state(self, session: str, state: SessionState) -> None:
-        """Go on from an export of a chain with the same plan."""
-        for index, stage in enumerate((*self._denoise_stages, self._decode_stage)):
-            stage.import_state(session, state.part(f"stage{index}"))
-        self._under_way[session] = [
-            _unpack(session, state.part(f"work{index}"))
-            for index in range(len(self._denoise_stages))
-        ]
+        """Go on from an export of any chain with the same plan.
+
+        Chunks under way enter again at the front and pass the steps that they have behind them;
+        pictures that this completes are given with the next ones.
+        """
+        progress = unpack_progress(session, state)
+        for stage in (*self._denoise_stages, self._decode_stage):
+            stage.import_state(session, state)
+        held = _Session(slots=self._empty(), submitted=progress.submitted)
+        held.ready += progress.ready
+        self._sessions[session] = held
+        for work in progress.works:
+            held.ready += self._enter(held, work)
 
     def close(self) -> None:
         """Forget all sessions."""
         for stage in (*self._denoise_stages, self._decode_stage):
             stage.close()
-        self._under_way.clear()
+        self._sessions.clear()
 
 
 def _require_runnable(plan: Plan) -> None:
@@ -184,13 +258,13 @@ def _require_runnable(plan: Plan) -> None:
 def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[DenoiseStage]:
     """The plan's stages; those on one device share the network and the sinks."""
     own_device = str(next(denoiser.network.parameters()).device)
-    placed: dict[str, tuple[Denoiser, dict[str, Sink]]] = {own_device: (denoiser, {})}
+    placed = {own_device: (denoiser, SinkStore(denoiser.network))}
     stages = []
     for index, spec in enumerate(plan.stages):
         device = own_device if spec.device is None else _usable_device(plan, spec.device)
         if device not in placed:
             network = copy.deepcopy(denoiser.network).to(device)
-            placed[device] = (replace(denoiser, network=network), {})
+            placed[device] = (replace(denoiser, network=network), SinkStore(network))
         stage_denoiser, sinks = placed[device]
         stages.append(
             DenoiseStage(
@@ -222,33 +296,3 @@ def _usable_device(plan: Plan, name: str) -> str:
             "name one that this machine has, or leave device out"
         ) from error
     return str(device)
-
-
-def _pack(work: ChunkWork) -> SessionState:
-    """A chunk between two stages as an exportable state."""
-    tensors = {
-        "latents_CTHW": work.latent.latents_CTHW,
-        "audio_LCT": work.audio_LCT,
-        "cond_CTHW": work.cond_CTHW,
-        "sigma": torch.tensor(work.latent.sigma, dtype=torch.float64),
-    }
-    numbers = {"index": work.latent.index, "start_frame": work.latent.start_frame}
-    return SessionState.of({"chunk": SessionState(tensors=tensors, numbers=numbers)})
-
-
-def _unpack(session: str, state: SessionState) -> ChunkWork | None:
-    """The chunk that `_pack` packed, or None where there was none."""
-    chunk = state.part("chunk")
-    if not chunk.numbers:
-        return None
-    return ChunkWork(
-        session=session,
-        latent=LatentChunk(
-            latents_CTHW=chunk.tensors["latents_CTHW"],
-            index=chunk.numbers["index"],
-            start_frame=chunk.numbers["start_frame"],
-            sigma=float(chunk.tensors["sigma"]),
-        ),
-        audio_LCT=chunk.tensors["audio_LCT"],
-        cond_CTHW=chunk.tensors["cond_CTHW"],
-    )

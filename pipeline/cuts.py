@@ -23,6 +23,17 @@ def cut_evenly(plan: Plan, num_stages: int) -> Plan:
     return cut_at(plan, edges[1:-1])
 
 
+def join_neighbours(plan: Plan) -> Plan:
+    """The plan with stages that follow each other on one device made one, by the first's name."""
+    stages: list[StageSpec] = []
+    for spec in plan.stages:
+        if stages and stages[-1].device == spec.device:
+            stages[-1] = replace(stages[-1], steps=(*stages[-1].steps, *spec.steps))
+        else:
+            stages.append(spec)
+    return replace(plan, stages=tuple(stages))
+
+
 def cut_at(plan: Plan, cuts: list[int]) -> Plan:
     """The plan with a new stage beginning at each of these steps; devices are left open."""
     edges = [0, *cuts, len(plan.steps)]

@@ -21,6 +21,8 @@ MAX_HEADER_BYTES = 1 << 17
 MAX_TENSORS = 1024
 MAX_TENSOR_BYTES = 1 << 34
 MAX_NAME = 256
+# The chunk of a state that stages have before chunk 0 has passed all of them.
+BEFORE_ALL = -1
 LENGTH = struct.Struct("<I")
 
 DTYPES = {
@@ -134,7 +136,9 @@ def unpack_header(header: bytes) -> tuple[Message, tuple[TensorSpec, ...]]:
     _require(fields["v"] == VERSION, f"version {fields['v']!r} is not {VERSION}")
     _require(fields["kind"] in get_args(Kind), f"kind {str(fields['kind'])[:40]!r} is unknown")
     for name in ("epoch", "chunk", "due"):
-        _require(_is_count(fields[name]), f"{name} {str(fields[name])[:40]} is no count")
+        is_begin = (name, fields["kind"], fields[name]) == ("chunk", "state", BEFORE_ALL)
+        known = is_begin or _is_count(fields[name])
+        _require(known, f"{name} {str(fields[name])[:40]} is no count")
     _require(_is_name(fields["session"]), "session is no short text")
     message = Message(
         kind=fields["kind"],

@@ -11,10 +11,19 @@ from pipeline.stage import ChunkWork
 from video.chunk import LatentChunk, VideoChunk
 
 _WORK_TENSORS = ("latents_CTHW", "audio_LCT", "cond_CTHW")
+# Only in the first chunk of a reference that takes the place of another.
+_REFERENCE = "reference_BCTHW"
 
 
 def pack_work(work: ChunkWork, *, epoch: int, due_ns: int, step: int) -> Message:
     """A chunk of latents after `step` steps of its plan."""
+    tensors = {
+        "latents_CTHW": work.latent.latents_CTHW,
+        "audio_LCT": work.audio_LCT,
+        "cond_CTHW": work.cond_CTHW,
+    }
+    if work.reference_BCTHW is not None:
+        tensors[_REFERENCE] = work.reference_BCTHW
     return Message(
         kind="work",
         session=work.session,
@@ -26,11 +35,7 @@ def pack_work(work: ChunkWork, *, epoch: int, due_ns: int, step: int) -> Message
             "sigma": float(work.latent.sigma),
             "step": step,
         },
-        tensors={
-            "latents_CTHW": work.latent.latents_CTHW,
-            "audio_LCT": work.audio_LCT,
-            "cond_CTHW": work.cond_CTHW,
-        },
+        tensors=tensors,
     )
 
 
@@ -40,7 +45,7 @@ def unpack_work(message: Message) -> ChunkWork:
     Raises:
         MessageError: the message holds no chunk.
     """
-    if message.kind != "work" or set(message.tensors) != set(_WORK_TENSORS):
+    if message.kind != "work" or set(message.tensors) - {_REFERENCE} != set(_WORK_TENSORS):
         raise MessageError(f"a message of kind {message.kind} holds no chunk of latents")
     latent = LatentChunk(
         latents_CTHW=message.tensors["latents_CTHW"],
@@ -53,6 +58,7 @@ def unpack_work(message: Message) -> ChunkWork:
         latent=latent,
         audio_LCT=message.tensors["audio_LCT"],
         cond_CTHW=message.tensors["cond_CTHW"],
+        reference_BCTHW=message.tensors.get(_REFERENCE),
     )
 
 

@@ -1,12 +1,14 @@
 """What a stage node shall run, small enough to be sent to the process that runs it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from pipeline.plan import Plan
 from pipeline.stage import DecodeStage, DenoiseStage, Stage
+from pipeline.step_cost import BatchProfile
 
 
 class Recipe(Protocol):
@@ -27,15 +29,31 @@ class Recipe(Protocol):
         ...
 
 
+def state_shares(recipes: Sequence[Recipe]) -> list[frozenset[str]]:
+    """Which parts of a session's state each stage of a chain has; the last one decodes."""
+    shares, first = [], 0
+    for index, recipe in enumerate(recipes):
+        names = {f"step{step}" for step in range(first, recipe.steps_done)}
+        first = max(first, recipe.steps_done)
+        if index == len(recipes) - 1:
+            names.add("decoder")
+        shares.append(frozenset(names))
+    return shares
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenoiseRecipe:
-    """Stage `index` of a plan, with the network of a model folder."""
+    """Stage `index` of a plan, with the network of a model folder.
+
+    `batch` has it take chunks of several sessions through the network together.
+    """
 
     model: str
     plan: Plan
     index: int
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    batch: BatchProfile = field(default_factory=BatchProfile)
 
     @property
     def name(self) -> str:
@@ -58,6 +76,7 @@ class DenoiseRecipe:
             first_step=self.plan.first_step(self.index),
             window_frames=self.plan.window_frames,
             frames_per_chunk=self.plan.frames_per_chunk,
+            batch=self.batch,
         )
 
 

@@ -1,6 +1,6 @@
-"""Runs one chunk of latents through its denoising steps.
+"""Takes chunks of latents through denoising steps, several in one pass of the network.
 
-Shape legend: B = batch (1), C = latent channels, T = latent frames of the chunk, H, W = latent
+Shape legend: B = batch (chunks), C = latent channels, T = latent frames of the chunk, H, W = latent
 grid, F = latent frames.
 """
 
@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from pipeline.plan import Step
-from video.audio_tokens import Heard
+from pipeline.sink_store import HeldSink
+from video.audio_tokens import AudioHistory, Heard, join_heard
 from video.chunk import LatentChunk
 from video.dit import SpeechToVideoDiT
-from video.kv_cache import KVCache, Sink
+from video.kv_cache import KVCache, LanePlace
 from video.noise import (
     TIME_SCALE,
     PredictionKind,
@@ -37,13 +38,33 @@ class Denoiser:
     sink_distance: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Lane:
-    """One step of one session: the step, its index in the plan, and the cache only it sees."""
+    """One step of one session, and what only it sees: its ring of past chunks and its sink.
+
+    `index` is the step's in the plan. `history` is the speech that the step heard last, kept for
+    each step because in a pipeline every step is at another chunk.
+    """
 
     step: Step
     index: int
     cache: KVCache
+    sink: HeldSink
+    history: AudioHistory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepWork:
+    """One chunk at one step: a row of a batched pass.
+
+    `heard` is the chunk's speech, `cond_CTHW` the prior's latents (zeros without a prior).
+    """
+
+    chunk: LatentChunk
+    lane: Lane
+    heard: tuple[Heard, ...] | None
+    cond_CTHW: torch.Tensor
+    seed: int
 
 
 def pure_noise(seed: int, index: int, start_frame: int, like_CTHW: torch.Tensor) -> LatentChunk:
@@ -52,62 +73,72 @@ def pure_noise(seed: int, index: int, start_frame: int, like_CTHW: torch.Tensor)
     return LatentChunk(latents_CTHW=latents_CTHW, index=index, start_frame=start_frame, sigma=1.0)
 
 
-def denoise_chunk(
-    denoiser: Denoiser,
-    chunk: LatentChunk,
-    *,
-    heard: tuple[Heard, ...] | None,
-    cond_CTHW: torch.Tensor,
-    lanes: Sequence[Lane],
-    sink: Sink,
-    seed: int,
-) -> LatentChunk:
-    """The chunk after the lanes' steps; each step reads and writes its own cache alone.
+def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[LatentChunk]:
+    """Each chunk after the step it is at; chunks of one size go through the network together.
 
-    `heard` is the chunk's speech, `cond_CTHW` the prior's latents (zeros without a prior).
-    Latents stay float32 between steps whatever the network computes in.
-    Source: Live Avatar, algorithm 4 (timestep forcing).
+    Every step reads and writes its own cache alone, so what a chunk becomes does not depend on the
+    others but for rounding (products are taken over the whole batch). Latents stay float32 between
+    steps whatever the network computes in. Source: Live Avatar, algorithm 4 (timestep forcing);
+    StreamDiffusion, the stream batch.
 
     Raises:
-        ValueError: the chunk's noise level is not the one the first step starts from.
+        ValueError: a chunk's noise level is not the one its step starts from.
     """
-    for lane in lanes:
-        if chunk.sigma != lane.step.sigma_in:
+    for work in works:
+        if work.chunk.sigma != work.lane.step.sigma_in:
             raise ValueError(
-                f"chunk {chunk.index} is at sigma {chunk.sigma}, step {lane.index} starts at "
-                f"{lane.step.sigma_in}: run the steps in order"
+                f"chunk {work.chunk.index} is at sigma {work.chunk.sigma}, step {work.lane.index} "
+                f"starts at {work.lane.step.sigma_in}: run the steps in order"
             )
-        velocity_CTHW = _velocity(denoiser, chunk, heard, cond_CTHW, lane, sink)
-        chunk = _advance(chunk, velocity_CTHW, lane, seed)
-    return chunk
+    made: dict[int, LatentChunk] = {}
+    for rows in _by_size(works):
+        velocities = _velocities(denoiser, [works[row] for row in rows])
+        for row, velocity_CTHW in zip(rows, velocities, strict=True):
+            work = works[row]
+            made[row] = _advance(work.chunk, velocity_CTHW, work.lane, work.seed)
+    return [made[row] for row in range(len(works))]
 
 
-def _velocity(
-    denoiser: Denoiser,
-    chunk: LatentChunk,
-    heard: tuple[Heard, ...] | None,
-    cond_CTHW: torch.Tensor,
-    lane: Lane,
-    sink: Sink,
-) -> torch.Tensor:
-    """The network's opinion at the lane's step as a velocity, float32."""
-    network, sigma = denoiser.network, lane.step.sigma_in
+def _by_size(works: Sequence[StepWork]) -> list[list[int]]:
+    """Which works have latents of one size."""
+    groups: dict[torch.Size, list[int]] = {}
+    for row, work in enumerate(works):
+        groups.setdefault(work.chunk.latents_CTHW.shape, []).append(row)
+    return list(groups.values())
+
+
+def _velocities(denoiser: Denoiser, works: Sequence[StepWork]) -> list[torch.Tensor]:
+    """The network's opinion on each chunk as a velocity, float32, from one pass."""
+    network = denoiser.network
     weight = network.patch_embedding.weight
-    x_CTHW, cond_CTHW = chunk.latents_CTHW.to(weight.device), cond_CTHW.to(weight.device)
-    t_BF = torch.full((1, x_CTHW.shape[1]), TIME_SCALE * sigma, device=weight.device)
-    prediction_BCTHW = network.stream(
-        x_CTHW[None].to(weight.dtype),
+    xs = [work.chunk.latents_CTHW.to(weight.device) for work in works]
+    conds = [work.cond_CTHW.to(weight.device) for work in works]
+    sigmas = torch.tensor([[work.lane.step.sigma_in] for work in works], dtype=torch.float64)
+    t_BF = (TIME_SCALE * sigmas).float().to(weight.device).expand(-1, xs[0].shape[1])
+    places = [
+        LanePlace(start_frame=w.chunk.start_frame, cache=w.lane.cache, sink=w.lane.sink.sink)
+        for w in works
+    ]
+    prediction_BCTHW = network.stream_lanes(
+        torch.stack(xs).to(weight.dtype),
         t_BF,
-        heard,
-        start_frame=chunk.start_frame,
-        cache=lane.cache,
-        sink=sink,
+        _joined(works),
+        places,
         sink_distance=denoiser.sink_distance,
-        cond_BCTHW=cond_CTHW[None].to(weight.dtype) if network.config.cond_dim else None,
+        cond_BCTHW=torch.stack(conds).to(weight.dtype) if network.config.cond_dim else None,
     )
-    return velocity_from_prediction(
-        denoiser.prediction, prediction_BCTHW[0].float(), x_CTHW, sigma, cond_CTHW
-    )
+    return [
+        velocity_from_prediction(
+            denoiser.prediction, prediction_CTHW.float(), x, work.lane.step.sigma_in, cond
+        )
+        for prediction_CTHW, x, work, cond in zip(prediction_BCTHW, xs, works, conds, strict=True)
+    ]
+
+
+def _joined(works: Sequence[StepWork]) -> tuple[Heard, ...] | None:
+    """The speech of all chunks as one batch, None for a network that hears nothing."""
+    heard = [work.heard for work in works if work.heard is not None]
+    return join_heard(heard) if heard else None
 
 
 def _advance(chunk: LatentChunk, velocity_CTHW: torch.Tensor, lane: Lane, seed: int) -> LatentChunk:
