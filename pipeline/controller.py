@@ -9,73 +9,30 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from pipeline.chain_events import ChainEvent, NodeLost, Replacement
+from pipeline.chain_events import ChainEvent, Replacement
 from pipeline.chain_state import ChainState, StateKeeper
+from pipeline.checkpoint import unpack_messages
 from pipeline.edge import Target
 from pipeline.errors import ChainDown, ChainError, NodeDown
-from pipeline.exports import Exports
+from pipeline.exports import Exports, Moved
 from pipeline.host import Host, NodeHandle, NodeSpec, Reply
+from pipeline.losses import Losses
+from pipeline.packing import unpack_state
 from pipeline.session_state import SessionState
+from pipeline.slot import Slot, paces_of, same_slot
 from pipeline.spans import Span
 from pipeline.stage_node import Opening
 from pipeline.step_cost import Ema
+from pipeline.watch_settings import ChainEnds, WatchSettings
 
-# A node that dies so often while no chunk comes out would go on dying.
-MAX_DEATHS_WITHOUT_PROGRESS = 5
-# A stage that does not tell its pace by then is taken for one that has none yet.
-PACE_TIMEOUT_S = 2.0
-# Replacements that are remembered.
-MAX_REPLACEMENTS = 1000
+__all__ = ["ChainEnds", "Controller", "WatchSettings"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchSettings:
-    """How soon a node counts as hung, and how long a new one may take.
-
-    `hung_s` is without a sign of life, `stuck_s` busy with one and the same thing. On a machine
-    with five times more to do than it can, signs of life came two seconds late; a process that is
-    stopped is seen at once by its state.
-    """
-
-    interval_s: float = 0.1
-    hung_s: float = 10.0
-    stuck_s: float = 60.0
-    spawn_timeout_s: float = 180.0
-    call_timeout_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainEnds:
-    """What a controller must know of the chain's two ends.
-
-    `lead_source` points the entry at the first node, `sink_address` is where the last one sends.
-    `num_done` counts the chunks that have come out of all sessions (progress, by which a node that
-    dies of what it is given is told from bad luck), `last_done` names the last one of a session
-    (by epoch).
-    """
-
-    lead_source: Callable[[Target], None]
-    sink_address: str
-    num_done: Callable[[], int]
-    last_done: Callable[[int], int]
-
-
-@dataclass(slots=True)
-class _Slot:
-    """One position of the chain and who fills it."""
-
-    spec: NodeSpec
-    handle: NodeHandle | None = None
-    address: str = ""
-    started: bool = False
-    leads_to: str = ""
-    sessions: set[int] = field(default_factory=set)
-    num_deaths: int = 0
-    done_at_death: int = -1
+# How often a stage is asked whether it has caught up.
+CATCH_UP_S = 0.02
 
 
 class Controller:
@@ -99,17 +56,22 @@ class Controller:
         replacements, in whatever thread heals.
         """
         self._host, self._ends, self._watch = host, ends, watch
-        self._slots = [_Slot(spec=spec) for spec in specs]
-        self._exports, self._another_host, self._on_event = exports, another_host, on_event
+        self.slots = [Slot(spec=spec) for spec in specs]
+        self._exports, self._another_host = exports, another_host
+        self._losses = Losses(on_event)
         self._source_leads_to = ""
         self._generations = count(1)
         self._openings: dict[int, Opening] = {}
+        self._moved: Moved = {}
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chain-watch", daemon=True)
         self.keeper = StateKeeper()
-        self.replacements: list[Replacement] = []
-        self._lost: list[tuple[int, str, float]] = []
+
+    @property
+    def replacements(self) -> list[Replacement]:
+        """The latest nodes that were replaced."""
+        return self._losses.replacements
 
     @property
     def state(self) -> ChainState:
@@ -147,34 +109,98 @@ class Controller:
             self._openings.pop(epoch, None)
             if self._exports is not None:
                 self._exports.close(epoch)
-            for slot in self._slots:
+            for slot in self.slots:
                 slot.sessions.discard(epoch)
                 if slot.handle is not None:
                     with contextlib.suppress(NodeDown):
                         slot.handle.call("reset", epoch).result(self._watch.call_timeout_s)
 
-    def export_states(self, epoch: int) -> list[SessionState]:
-        """The states of all stages of a session that has nothing under way."""
-        return [self._ask(slot, "export_state", epoch) for slot in self._slots]
+    def export_states(self, epoch: int, after: int = -1) -> list[SessionState]:
+        """The states of all stages of a session that has nothing under way after that chunk."""
+        return [self._export(slot, epoch, after) for slot in self.slots]
+
+    def _export(self, slot: Slot, epoch: int, after: int) -> SessionState:
+        """A stage's state; one that took another's place may have to catch up first."""
+        until_s = time.monotonic() + self._watch.call_timeout_s
+        state: SessionState | None
+        while (state := self._ask(slot, "export_state", epoch, after)) is None:
+            if time.monotonic() > until_s:
+                raise NodeDown(f"stage {slot.spec.name} does not get to chunk {after}")
+            time.sleep(CATCH_UP_S)
+        return state
 
     def import_states(self, epoch: int, states: Sequence[SessionState], position: int) -> None:
         """Give every stage its state, after chunk `position`."""
-        for slot, state in zip(self._slots, states, strict=True):
+        for slot, state in zip(self.slots, states, strict=True):
             self._ask(slot, "import_state", epoch, state, position)
 
+    def beside(self, specs: Sequence[NodeSpec]) -> list[Slot]:
+        """Slots of another cut, with their nodes made already if the host has room for both.
+
+        A stage that does the same in the same position stays.
+        """
+        with self._lock:
+            slots = [same_slot(self.slots, spec) or Slot(spec=spec) for spec in specs]
+            missing = [slot for slot in slots if slot.handle is None]
+            try:
+                for slot in missing:
+                    self._spawn(slot)
+            except ChainError:
+                self.dismiss(missing)
+                return slots
+        try:
+            for slot in missing:
+                slot.learn_address(self._watch.spawn_timeout_s)
+        except BaseException:
+            self.dismiss(missing)
+            raise
+        return slots
+
+    def take_over(self, slots: Sequence[Slot], moved: Moved) -> None:
+        """Put another cut, with the sessions' states for it, in the running one's place.
+
+        Raises:
+            ChainDown: the chain is over, or the new nodes cannot be made.
+        """
+        with self._lock:
+            self.require_alive()
+            before, self.slots, self._moved = self.slots, list(slots), moved
+            self.dismiss(before)
+            if self._exports is not None:
+                self._exports.replace(len(slots), moved)
+            try:
+                self._converge()
+                self._set_states([slot for slot in slots if any(slot is old for old in before)])
+            except Exception as error:
+                self.keeper.fail(str(error) or type(error).__name__)
+                raise ChainDown(f"the chain could not be cut anew: {error}") from error
+            self._moved = {}
+
+    def _set_states(self, slots: Sequence[Slot]) -> None:
+        """Have stages that stay keep a checkpoint: what came before it nobody can replay now."""
+        for slot in slots:
+            for epoch in slot.sessions & {epoch for epoch, _ in self._moved}:
+                kept = self._moved[epoch, slot.spec.position]
+                state = unpack_state(unpack_messages(kept.data)[0])
+                try:
+                    self._ask(slot, "import_state", epoch, state, kept.chunk)
+                except NodeDown:  # its successor is opened with the state
+                    self._converge()
+                    break
+
+    def dismiss(self, slots: Sequence[Slot]) -> None:
+        """End those of the nodes that are not of the chain, and forget what they kept."""
+        for slot in slots:
+            if not any(slot is mine for mine in self.slots):
+                slot.clear()
+
     def paces(self) -> list[Ema]:
-        """What each stage takes for a chunk; nothing is known of one that does not say."""
-        replies = [slot.handle and slot.handle.call("pace") for slot in self._slots]
-        paces = []
-        for reply in replies:
-            paces.append(Ema())
-            with contextlib.suppress(RuntimeError):
-                paces[-1] = reply.result(PACE_TIMEOUT_S) if reply else Ema()
-        return paces
+        """What each stage takes for a chunk, where it says so."""
+        return paces_of(self.slots)
 
     def spans(self) -> list[Span]:
         """What the stages did since this was asked last."""
-        return [span for slot in self._slots for span in self._ask(slot, "take_spans")]
+        return [span for slot in self.slots for span in self._ask(slot, "take_spans")]
 
     def require_alive(self) -> None:
         """Complain if the chain is closed or beyond healing.
@@ -187,18 +213,22 @@ class Controller:
 
     def kill(self, position: int) -> None:
         """End a node, for tests of what follows."""
-        handle = self._slots[position].handle
+        handle = self.slots[position].handle
         if handle is not None:
             handle.kill()
+
+    def num_done(self) -> int:
+        """Chunks that have come out of all sessions."""
+        return self._ends.num_done()
 
     @property
     def num_nodes(self) -> int:
         """Stages, the decoder included."""
-        return len(self._slots)
+        return len(self.slots)
 
     def handles(self) -> list[NodeHandle | None]:
         """Who fills the positions now."""
-        return [slot.handle for slot in self._slots]
+        return [slot.handle for slot in self.slots]
 
     def close(self) -> None:
         """End the watch and all nodes."""
@@ -210,13 +240,14 @@ class Controller:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            handles = [slot.handle for slot in self._slots if slot.handle is not None]
+            handles = [slot.handle for slot in self.slots if slot.handle is not None]
             dead = self._host.wait_dead(handles, self._watch.interval_s)
             reasons = {id(handle): "died" for handle in dead}
             for handle in handles:
                 if id(handle) not in reasons and self._is_hung(handle):
                     reasons[id(handle)] = "hung"
-            if reasons and not self._stopping.is_set():
+            is_short = any(slot.handle is None for slot in self.slots)
+            if (reasons or is_short) and not self._stopping.is_set():
                 self._heal(reasons)
 
     def _is_hung(self, handle: NodeHandle) -> bool:
@@ -239,7 +270,7 @@ class Controller:
 
     def _leave(self, host: Host) -> None:
         """Give up the host and all that runs there."""
-        for slot in self._slots:
+        for slot in self.slots:
             if slot.handle is not None:
                 self._drop(slot, "left behind")
             slot.num_deaths = 0
@@ -251,7 +282,7 @@ class Controller:
         with self._lock:
             self.keeper.try_go(ChainState.HEALING)
             try:
-                for slot in self._slots:
+                for slot in self.slots:
                     if id(slot.handle) in reasons:
                         self._drop(slot, reasons[id(slot.handle)])
                 self._converge_somewhere()
@@ -281,30 +312,27 @@ class Controller:
                 continue
             break
         self._host.replenish()
-        now_s = time.monotonic()
-        for position, reason, lost_s in self._lost:
-            replaced = Replacement(position=position, reason=reason, healed_s=now_s - lost_s)
-            self.replacements.append(replaced)
-            self._on_event(replaced)
-        self._lost.clear()
-        del self.replacements[:-MAX_REPLACEMENTS]
+        self._losses.made_up()
 
     def _spawn_missing(self) -> None:
         """Have a live node in every position; new ones are made side by side."""
-        missing = [slot for slot in self._slots if slot.handle is None]
+        missing = [slot for slot in self.slots if slot.handle is None]
         for slot in missing:
-            generation = next(self._generations)
-            address = slot.spec.address.replace("*", str(generation))
-            slot.handle = self._host.spawn(replace(slot.spec, address=address))
+            self._spawn(slot)
         for slot in missing:
             address = self._ask(slot, "where", timeout_s=self._watch.spawn_timeout_s)
             slot.address = str(address)
+
+    def _spawn(self, slot: Slot) -> None:
+        """Begin to make a node."""
+        address = slot.spec.address.replace("*", str(next(self._generations)))
+        slot.handle = self._host.spawn(replace(slot.spec, address=address))
 
     def _open_missing(self) -> None:
         """Have every session open in every node."""
         replies = [
             (slot, opening.epoch, slot.handle.call("prepare", self._opening_for(slot, opening)))
-            for slot in self._slots
+            for slot in self.slots
             if slot.handle is not None
             for opening in self._openings.values()
             if opening.epoch not in slot.sessions
@@ -313,16 +341,18 @@ class Controller:
             self._settle(slot, reply, self._watch.call_timeout_s)
             slot.sessions.add(epoch)
 
-    def _opening_for(self, slot: _Slot, opening: Opening) -> Opening:
+    def _opening_for(self, slot: Slot, opening: Opening) -> Opening:
         """The opening with what is known of the session by now."""
         position, exports = slot.spec.position, self._exports
-        kept = None if exports is None else exports.get(opening.epoch, position)
+        kept = self._moved.get((opening.epoch, position))
+        if kept is None and exports is not None:
+            kept = exports.get(opening.epoch, position)
         return replace(opening, kept=kept, done=self._ends.last_done(opening.epoch))
 
     def _join(self) -> None:
         """Have every edge lead to the next node, the most downstream first."""
         leads_to = self._ends.sink_address
-        for slot in reversed(self._slots):
+        for slot in reversed(self.slots):
             if slot.leads_to != leads_to:
                 generation = next(self._generations)
                 self._ask(slot, "lead_to", Target(address=leads_to, generation=generation))
@@ -336,7 +366,7 @@ class Controller:
             self._source_leads_to = leads_to
 
     def _ask(
-        self, slot: _Slot, method: str, *arguments: object, timeout_s: float | None = None
+        self, slot: Slot, method: str, *arguments: object, timeout_s: float | None = None
     ) -> Any:
         """Call a node and wait; one that does not answer is dropped.
 
@@ -348,7 +378,7 @@ class Controller:
         reply = slot.handle.call(method, *arguments)
         return self._settle(slot, reply, timeout_s or self._watch.call_timeout_s)
 
-    def _settle(self, slot: _Slot, reply: Reply, timeout_s: float) -> Any:
+    def _settle(self, slot: Slot, reply: Reply, timeout_s: float) -> Any:
         try:
             return reply.result(timeout_s)
         except NodeDown:
@@ -356,7 +386,7 @@ class Controller:
                 self._drop(slot, "gave no answer")
             raise
 
-    def _drop(self, slot: _Slot, reason: str) -> None:
+    def _drop(self, slot: Slot, reason: str) -> None:
         """Fence off a node: it can reach nobody any more, and nobody waits for it.
 
         Raises:
@@ -366,13 +396,4 @@ class Controller:
             slot.handle.kill()
         slot.handle, slot.started, slot.leads_to = None, False, ""
         slot.sessions.clear()
-        self._lost.append((slot.spec.position, reason, time.monotonic()))
-        self._on_event(NodeLost(position=slot.spec.position, name=slot.spec.name, reason=reason))
-        done = self._ends.num_done()
-        slot.num_deaths = 1 if done != slot.done_at_death else slot.num_deaths + 1
-        slot.done_at_death = done
-        if slot.num_deaths > MAX_DEATHS_WITHOUT_PROGRESS:
-            raise ChainDown(
-                f"stage {slot.spec.name} was lost {slot.num_deaths} times in a row without a "
-                "chunk coming out: the chain gives up"
-            )
+        self._losses.add(slot, reason, self._ends.num_done())

@@ -7,11 +7,14 @@ stage's log too, and every log reaches back further than copies ever are behind.
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.checkpoint import Kept
 from pipeline.errors import NodeDown
 from pipeline.host import NodeHandle
+
+# States for another cut, by epoch and position.
+Moved = Mapping[tuple[int, int], Kept]
 
 # How often nodes are asked.
 POLL_S = 0.2
@@ -32,6 +35,13 @@ class Exports:
         """Begin to keep a session."""
         with self._lock:
             self._kept[epoch] = {}
+
+    def replace(self, num_positions: int, moved: Moved) -> None:
+        """Begin anew with another number of positions, and with these by epoch and position."""
+        with self._lock:
+            self._num_positions = num_positions
+            for epoch in self._kept:
+                self._kept[epoch] = {at: kept for (of, at), kept in moved.items() if of == epoch}
 
     def close(self, epoch: int) -> None:
         """Forget a session."""
@@ -62,10 +72,10 @@ class Exports:
             return min(kept.chunk for kept in of_session.values())
 
     def have(self, position: int) -> dict[int, int]:
-        """The chunks of a position's copies, by epoch; -1 where there is none yet."""
+        """The chunks of a position's copies, by epoch; -2 where there is none yet."""
         with self._lock:
             found = {epoch: kept.get(position) for epoch, kept in self._kept.items()}
-        return {epoch: -1 if kept is None else kept.chunk for epoch, kept in found.items()}
+        return {epoch: -2 if kept is None else kept.chunk for epoch, kept in found.items()}
 
 
 class Exporter:

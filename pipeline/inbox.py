@@ -157,6 +157,11 @@ class Inbox:
         """The last chunk let in, by epoch; what a sender goes on from. Fresh ones are left out."""
         return {str(epoch): lane.position for epoch, lane in self._lanes.items() if not lane.fresh}
 
+    def has_done(self, epoch: int, chunk: int) -> bool:
+        """Whether a session's chunks up to that one were taken, and nothing of it waits."""
+        lane = self._lanes.get(epoch)
+        return lane is not None and not lane.waiting and lane.position >= chunk
+
     def __len__(self) -> int:
         """Messages waiting."""
         return sum(len(lane.waiting) for lane in self._lanes.values())

@@ -6,17 +6,14 @@ between two chunks. Chunks of one session come in order, those of different sess
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.channel import Listener
 from pipeline.checkpoint import Checkpoints, Kept, unpack_messages
 from pipeline.edge import EdgeSettings, Receiver, Sender, Target
-from pipeline.errors import NodeDown
+from pipeline.errands import Errands
 from pipeline.frame_ring import FrameRing, RingSpec, open_ring
 from pipeline.inbox import Inbox
 from pipeline.message import Message
@@ -33,10 +30,6 @@ from pipeline.spans import Span, Spans, StageReport
 from pipeline.stage import ChunkWork, SessionInputs, Stage
 from pipeline.step_cost import Ema
 
-ResultT = TypeVar("ResultT")
-
-# Opening a session runs the network once, and waits for the chunk that is being worked on.
-COMMAND_TIMEOUT_S = 120.0
 # How long an end waits for the compute thread; one that computes on can reach nobody any more.
 END_S = 60.0
 
@@ -78,14 +71,6 @@ class _Open:
     failed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Command:
-    """Something for the compute thread to do, or the word that it never will."""
-
-    run: Callable[[], None]
-    refuse: Callable[[], None]
-
-
 class StageNode:
     """Runs one stage between a listener and wherever `lead_to` points."""
 
@@ -110,8 +95,8 @@ class StageNode:
         self._steps_done, self._on_crash = steps_done, on_crash
         self._inbox = Inbox(settings.edge.log_chunks, horizon_s=settings.horizon_s)
         self._pace = Ema()
-        self._commands: deque[_Command] = deque()
         self._changed = threading.Condition()
+        self._errands = Errands(self._changed)
         self._open: dict[int, _Open] = {}
         self._stopping = False
         self._spans = Spans(name)
@@ -141,20 +126,22 @@ class StageNode:
 
         Opening a session twice changes nothing.
         """
-        self._in_compute(lambda: self._prepare(opening))
+        self._errands.ask(lambda: self._prepare(opening))
 
     def reset(self, epoch: int) -> None:
         """Forget a session and what it has under way; one that is unknown is no error."""
-        self._in_compute(lambda: self._reset(epoch))
+        self._errands.ask(lambda: self._reset(epoch))
 
-    def export_state(self, epoch: int) -> SessionState:
-        """The stage's state of a session that has nothing under way."""
-        session = self._open[epoch].opening.inputs.session
-        return self._in_compute(lambda: self._stage.export_state(session))
+    def export_state(self, epoch: int, after: int = -1) -> SessionState | None:
+        """The stage's state of a session with nothing under way; None before chunk `after`.
+
+        A node that took another's place may have to do chunks again that came out long ago.
+        """
+        return self._errands.ask(lambda: self._export(epoch, after))
 
     def import_state(self, epoch: int, state: SessionState, position: int) -> None:
         """Go on with a session after chunk `position`."""
-        self._in_compute(lambda: self._import(epoch, state, position))
+        self._errands.ask(lambda: self._import(epoch, state, position))
 
     def kept(self, have: dict[int, int]) -> dict[int, Kept]:
         """Checkpoints that are newer than the chunks in `have`, both by epoch; never waits."""
@@ -210,9 +197,7 @@ class StageNode:
         self._sender.stop()
         with self._changed:
             self._stopping = True
-            for command in self._commands:
-                command.refuse()
-            self._commands.clear()
+            self._errands.end()
             self._changed.notify_all()
         self._thread.join(END_S)
 
@@ -226,29 +211,6 @@ class StageNode:
             if self._inbox.put(message):
                 self._spans.arrived(message, self._clock_ns())
                 self._changed.notify_all()
-
-    def _in_compute(self, act: Callable[[], ResultT]) -> ResultT:
-        """Have the compute thread do something before its next chunk, and wait for the result."""
-        future: Future[ResultT] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(act())
-            except Exception as error:  # noqa: BLE001 - whoever asked gets it
-                future.set_exception(error)
-
-        def refuse() -> None:
-            future.set_exception(NodeDown("the node has ended"))
-
-        with self._changed:
-            if self._stopping:
-                raise NodeDown("the node has ended")
-            self._commands.append(_Command(run=run, refuse=refuse))
-            self._changed.notify_all()
-        try:
-            return future.result(COMMAND_TIMEOUT_S)
-        except FutureTimeout as error:
-            raise NodeDown(f"the node was busy for {COMMAND_TIMEOUT_S:g} s") from error
 
     def _run(self) -> None:
         try:
@@ -265,8 +227,9 @@ class StageNode:
         """What to do next, None when all shall end."""
         with self._changed:
             while not self._stopping:
-                if self._commands:
-                    return self._commands.popleft().run
+                errand = self._errands.take()
+                if errand is not None:
+                    return errand
                 message = self._inbox.take(self._clock_ns())
                 if message is not None:
                     return lambda: self._process(message)
@@ -368,6 +331,12 @@ class StageNode:
             held.ring.close()
         if self._store is not None:
             self._store.drop(epoch)
+
+    def _export(self, epoch: int, after: int) -> SessionState | None:
+        with self._changed:
+            if not self._inbox.has_done(epoch, after):
+                return None
+        return self._stage.export_state(self._open[epoch].opening.inputs.session)
 
     def _import(self, epoch: int, state: SessionState, position: int) -> None:
         held = self._open[epoch]
