@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from pipeline.chain_settings import ChainSettings
-from pipeline.device import Cluster, Device
+from pipeline.device import Cluster
 from pipeline.doorman import ChainCapacity
 from pipeline.errors import ChainError
 from pipeline.janitor import Janitor
 from pipeline.machine import card_memories, cores, require_here, this_machine
 from pipeline.node_choice import Strategy
 from pipeline.placement import PlacedStage, Placement
+from pipeline.plan import Plan
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
 from pipeline.seating import Seating, choose_nodes, seat_placement
 from pipeline.staged_chain import StagedChain
@@ -69,20 +70,15 @@ def placed_recipes(model: str, placement: Placement) -> list[Recipe]:
     Ray shows a process only the card that it was given, which is the first there.
     """
     plan, stages = placement.cut_plan(), placement.stages
-    denoising = [
-        DenoiseRecipe(model=model, plan=plan, index=index, **_where(stage))
-        for index, stage in enumerate(s for s in stages if not s.decodes)
-    ]
-    return [*denoising, *(DecodeRecipe(model=model, **_where(s)) for s in stages if s.decodes)]
+    return [_recipe(model, plan, index, stage) for index, stage in enumerate(stages)]
 
 
-def _where(stage: PlacedStage) -> dict[str, object]:
-    device = stage.device
-    return {"device": "cpu" if device.kind == "cpu" else "cuda:0", "dtype": _dtype(device)}
-
-
-def _dtype(device: Device) -> torch.dtype:
-    return torch.bfloat16 if device.value_bytes == 2 else torch.float32
+def _recipe(model: str, plan: Plan, index: int, stage: PlacedStage) -> Recipe:
+    device = "cpu" if stage.device.kind == "cpu" else "cuda:0"
+    dtype = torch.bfloat16 if stage.device.value_bytes == 2 else torch.float32
+    if stage.decodes:
+        return DecodeRecipe(model=model, device=device, dtype=dtype)
+    return DenoiseRecipe(model=model, plan=plan, index=index, device=device, dtype=dtype)
 
 
 def _place_on_cluster(order: ChainOrder) -> tuple[Placement, dict[str, str] | None]:

@@ -222,7 +222,7 @@ def _places(group: PlacementGroup, seats: Sequence[Seat]) -> list[Place]:
 
 def node_rooms() -> list[NodeRoom]:
     """The cluster's live nodes, this one's first."""
-    free = available_resources_per_node()
+    free = available_resources_per_node()  # type: ignore[no-untyped-call]  # Ray has no hints here
     here = ray.get_runtime_context().get_node_id()
     rooms = [
         NodeRoom(
@@ -231,10 +231,16 @@ def node_rooms() -> list[NodeRoom]:
             total=node["Resources"],
             free=free.get(node["NodeID"], {}),
         )
-        for node in ray.nodes()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no hints here
         if node["Alive"]
     ]
     return sorted(rooms, key=lambda room: (room.node_id != here, room.node_id))
+
+
+def _own_address() -> str:
+    """This node's address as the others of the cluster reach it."""
+    here = ray.get_runtime_context().get_node_id()
+    return next(room.address for room in node_rooms() if room.node_id == here)
 
 
 def _settled_rooms() -> list[NodeRoom]:
@@ -265,11 +271,11 @@ def _cards_of(room: NodeRoom) -> list[int]:
         num_cpus=0, max_calls=1, scheduling_strategy=OnNode(node_id=room.node_id, soft=False)
     )
     try:
-        memories = list(ray.get(look.remote(), timeout=PROBE_TIMEOUT_S))
+        memories: tuple[int, ...] = ray.get(look.remote(), timeout=PROBE_TIMEOUT_S)
     except (RayError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ChainError(f"node {room.address} does not tell about its cards ({reason})") from error
-    return memories[: int(room.free["GPU"])]
+    return list(memories[: int(room.free["GPU"])])
 
 
 @contextlib.contextmanager
@@ -363,7 +369,7 @@ def chain_on(
     folder = Path(tempfile.mkdtemp(prefix="viva-", dir=memory_folder()))
     janitor.remove_later(folder)
     if not is_own:
-        settings = replace(settings, keep="driver", host=ray.util.get_node_ip_address())
+        settings = replace(settings, keep="driver", host=_own_address())
 
     hosts = [host]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.catalog import is_bare_name
+from pipeline.catalog import configs_folder
 from pipeline.chain import Chain
 from pipeline.chain_work import ChainWork
 from pipeline.device import Cluster, standard_device
@@ -93,7 +93,8 @@ class ChainTask:
     @property
     def shared_name(self) -> str:
         """The model by a name that other machines know: a shipped one's, or a whole path."""
-        return self.model if is_bare_name(self.model) else str(self.folder.resolve())
+        is_shipped = self.folder.parent == configs_folder() / "models"
+        return self.model if is_shipped else str(self.folder.resolve())
 
 
 @contextlib.contextmanager

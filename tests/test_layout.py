@@ -61,7 +61,8 @@ def test_the_import_contract_breaks_on_a_forbidden_import(
     (tmp_path / "viva").mkdir()
     (tmp_path / "viva" / "__init__.py").touch()
     (tmp_path / "pipeline" / "generator.py").touch()
-    (tmp_path / "pipeline" / "supervisor.py").write_text("import ray\n")
+    for module in ("supervisor", "worker"):
+        (tmp_path / "pipeline" / f"{module}.py").write_text("import ray\n")
     (tmp_path / path).write_text(f"import {imported}\n")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     result = subprocess.run(

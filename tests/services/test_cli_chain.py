@@ -12,6 +12,8 @@ from tests.support.viva import Outcome, run_viva
 
 pytestmark = pytest.mark.cli
 
+RAY = ("--chain", "ray")
+
 
 def render(
     tmp_path: Path,
@@ -21,7 +23,7 @@ def render(
     *words: str,
 ) -> tuple[Outcome, Path]:
     model, portrait, speech = inputs
-    out = tmp_path / f"{'-'.join(words).replace('-', '') or 'plain'}.mp4"
+    out = tmp_path / f"{''.join(filter(str.isalnum, ''.join(words))) or 'plain'}.mp4"
     arguments = ["render", "--model", str(model), "--portrait", str(portrait)]
     arguments += ["--audio", str(speech), "--out", str(out), "--quiet", "--crop", "center", *words]
     return run_viva(arguments, monkeypatch, capfd), out
@@ -73,6 +75,17 @@ def test_cutting_the_steps_in_one_process_changes_nothing(
         (("--stages", "0"), "--stages '0'"),
         (("--stages", "two"), "--stages 'two'"),
         (("--chain", "spark"), "--chain 'spark' is not understood: use local, ray"),
+        (("--spares", "1"), "--spares is for stages in processes of their own: add --chain ray"),
+        (("--devices", "cpu:2"), "--devices is for stages in processes of their own"),
+        ((*RAY, "--spares", "17"), "--spares '17' is not understood: write an integer 0..16"),
+        ((*RAY, "--strategy", "wide"), "--strategy 'wide' is not understood: use pack, spread"),
+        ((*RAY, "--devices", "tpu:2"), "--devices 'tpu:2' is not understood"),
+        ((*RAY, "--devices", "cpu:9999"), "--devices 'cpu:9999' is out of range"),
+        ((*RAY, "--devices", "cpu:1 / cpu:1"), "describes 2 nodes, this machine is one"),
+        ((*RAY, "--devices", "cpu:1:1MiB"), "0.9 MiB usable"),
+        ((*RAY, "--stages", "5"), "plan pocket has 4 steps, which cannot be cut into 5 stages"),
+        ((*RAY, "--ray-address", "nowhere"), "--ray-address 'nowhere' is not understood"),
+        ((*RAY, "--ray-address", "127.0.0.1:1"), "127.0.0.1:1 cannot be reached (Connection ref"),
     ],
 )
 def test_chains_that_cannot_be_are_refused_in_one_line(
@@ -83,6 +96,8 @@ def test_chains_that_cannot_be_are_refused_in_one_line(
     words: tuple[str, ...],
     says: str,
 ) -> None:
+    if "ray" in words:
+        pytest.importorskip("ray")
     outcome, out = render(tmp_path, inputs, monkeypatch, capfd, *words)
     assert outcome.status == 2
     assert says in outcome.stderr

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +18,8 @@ from PIL import Image
 
 from services import cli
 from tests.services.conftest import RATE, noise, picture, write_wav
-from tests.support.viva import ROOT, Outcome, run_viva, start_viva
+from tests.support import long_render
+from tests.support.viva import ROOT, Outcome, run_viva
 
 pytestmark = pytest.mark.cli
 
@@ -215,22 +215,9 @@ def test_the_progress_bar_speaks_of_frames_rate_and_time(capfd: pytest.CaptureFi
 def start_long_render(
     tmp_path: Path, tiny_model: Path, portrait: Path, preexec_fn: Callable[[], None] | None = None
 ) -> tuple["subprocess.Popen[str]", Path]:
-    """A render in its own process that would take minutes."""
-    sound = write_wav(tmp_path / "long.wav", noise(120.0))
-    out = tmp_path / "out" / "video.mp4"
-    out.parent.mkdir()
-    words = ["--portrait", portrait, "--audio", sound, "--out", out, "--model", tiny_model]
-    process = start_viva(["render", *map(str, words), "--crop", "center"], preexec_fn=preexec_fn)
-    return process, out
-
-
-def wait_for_partial(process: "subprocess.Popen[str]", folder: Path) -> None:
-    """Until the recording has bytes in it."""
-    deadline_s = time.monotonic() + 120
-    while not any(p.stat().st_size for p in folder.iterdir()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    sound, out = write_wav(tmp_path / "long.wav", noise(120.0)), tmp_path / "out" / "video.mp4"
+    started = long_render.start_long_render(out, tiny_model, portrait, sound, preexec_fn=preexec_fn)
+    return started, out
 
 
 @pytest.mark.parametrize(
@@ -240,7 +227,7 @@ def test_an_interrupted_render_leaves_nothing(
     tmp_path: Path, tiny_model: Path, portrait: Path, number: signal.Signals, status: int
 ) -> None:
     process, out = start_long_render(tmp_path, tiny_model, portrait)
-    wait_for_partial(process, out.parent)
+    long_render.wait_for_partial(process, out.parent)
     process.send_signal(number)
     said, complained = process.communicate(timeout=60)
     assert process.returncode == status
@@ -332,6 +319,7 @@ def test_the_set_of_options_is_frozen() -> None:
         "--audio",
         "--chain",
         "--crop",
+        "--devices",
         "--fps",
         "--frame",
         "--json",
@@ -342,11 +330,16 @@ def test_the_set_of_options_is_frozen() -> None:
         "--plan",
         "--portrait",
         "--quiet",
+        "--ray-address",
         "--seed",
         "--size",
+        "--spares",
         "--stages",
+        "--stats",
+        "--strategy",
+        "--trace",
     ]
-    assert sorted(found) == ["data", "eval", "model", "plan", "render", "train"]
+    assert sorted(found) == ["chain", "data", "eval", "model", "plan", "render", "train"]
 
 
 def test_model_info_counts_what_is_there(viva: Viva, tiny_model: Path) -> None:
