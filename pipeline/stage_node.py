@@ -16,19 +16,20 @@ from pipeline.edge import EdgeSettings, Receiver, Sender, Target
 from pipeline.errands import Errands
 from pipeline.frame_ring import FrameRing, RingSpec, open_ring
 from pipeline.inbox import Inbox
+from pipeline.lane_wave import FAULTS, BatchStage
 from pipeline.message import Message
+from pipeline.message_work import make_all
 from pipeline.packing import (
     pack_error,
     pack_state,
     pack_video,
     pack_work,
     unpack_state,
-    unpack_work,
 )
 from pipeline.session_state import SessionState
 from pipeline.spans import Span, Spans, StageReport
 from pipeline.stage import ChunkWork, SessionInputs, Stage
-from pipeline.step_cost import Ema
+from pipeline.step_cost import BatchProfile, Ema
 
 # How long an end waits for the compute thread; one that computes on can reach nobody any more.
 END_S = 60.0
@@ -93,7 +94,9 @@ class StageNode:
         """
         self._stage, self._settings, self._store, self._clock_ns = stage, settings, store, clock_ns
         self._steps_done, self._on_crash = steps_done, on_crash
-        self._inbox = Inbox(settings.edge.log_chunks, horizon_s=settings.horizon_s)
+        batch = stage.batch if isinstance(stage, BatchStage) else BatchProfile()
+        self._max_batch = len(batch.ratios)
+        self._inbox = Inbox(settings.edge.log_chunks, horizon_s=settings.horizon_s, profile=batch)
         self._pace = Ema()
         self._changed = threading.Condition()
         self._errands = Errands(self._changed)
@@ -230,25 +233,34 @@ class StageNode:
                 errand = self._errands.take()
                 if errand is not None:
                     return errand
-                message = self._inbox.take(self._clock_ns())
-                if message is not None:
-                    return lambda: self._process(message)
+                messages = self._inbox.take_batch(self._clock_ns(), self._max_batch)
+                if messages:
+                    return lambda: self._process(messages)
                 self._changed.wait()
             return None
 
-    def _process(self, message: Message) -> None:
-        """Do the stage's share of a chunk, unless its session failed before."""
-        held = self._open.get(message.epoch)
-        if held is None or held.failed:
-            return
+    def _process(self, messages: list[Message]) -> None:
+        """Do the stage's share of a chunk of each session, unless that failed before."""
+        there = [(m, held) for m in messages if (held := self._open.get(m.epoch)) is not None]
+        live = [(message, held) for message, held in there if not held.failed]
         began_ns = self._clock_ns()
-        self._spans.began(message, began_ns)
-        made = self._make(held, message)
-        held.failed = made.kind == "error"
+        for message, _ in live:
+            self._spans.began(message, began_ns)
+        made = make_all(self._stage, [message for message, _ in live])
+        to_send = [
+            self._sent(held, m, result) for (m, held), result in zip(live, made, strict=True)
+        ]
         ended_ns = self._clock_ns()
-        self._spans.done(message, began_ns, ended_ns)
-        self._account(message, (ended_ns - began_ns) / 1e6, failed=held.failed)
-        self._sender.append(made)
+        for (message, held), sent in zip(live, to_send, strict=True):
+            held.failed = sent.kind == "error"
+            self._spans.done(message, began_ns, ended_ns)
+            self._account(message, (ended_ns - began_ns) / 1e6 / len(live), failed=held.failed)
+            num_bytes = self._stage.memory_bytes(message.session)
+            self._spans.holds(message.epoch, message.session, num_bytes)
+            self._sender.append(sent)
+            self._save_if_due(held, message)
+
+    def _save_if_due(self, held: _Open, message: Message) -> None:
         every = self._settings.checkpoint_chunks
         if every and (message.chunk + 1) % every == 0 and not held.failed:
             self._save(held, message.chunk)
@@ -262,16 +274,17 @@ class StageNode:
             else:
                 self._pace = self._pace.after(spent_ms)
 
-    def _make(self, held: _Open, message: Message) -> Message:
-        """What follows from a message: work, pictures, or the word that the session failed."""
-        if message.kind == "error":
-            return message
+    def _sent(self, held: _Open, message: Message, made: Any) -> Message:
+        """What to send of what was made: work, pictures, or word that the session failed."""
+        if isinstance(made, Message):
+            return made
         try:
-            made = self._stage.process(unpack_work(message))
+            if isinstance(made, Exception):
+                return pack_error(made, message)
             if isinstance(made, ChunkWork):
                 return self._pack(made, message)
             return self._show(held, pack_video(made, message))
-        except (ValueError, KeyError, RuntimeError) as error:
+        except FAULTS as error:
             return pack_error(error, message)
 
     def _pack(self, work: ChunkWork, message: Message) -> Message:
@@ -354,5 +367,4 @@ class StageNode:
         state = pack_state(
             self._stage.export_state(session), session=session, epoch=epoch, chunk=chunk
         )
-        self._spans.holds(epoch, session, state.num_bytes)
         self._store.save(epoch, [state, *self._sender.logged(epoch)])

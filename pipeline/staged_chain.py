@@ -4,65 +4,47 @@ At most `window` chunks of a session are under way; that bounds every queue betw
 decoder. What was sent stays in the entry's log until it can no longer be needed.
 """
 
-import math
+import contextlib
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-import torch
-
+from pipeline.chain_cuts import Cuts
 from pipeline.chain_events import ChainEvent
+from pipeline.chain_export import Progress, pack_progress, unpack_progress
+from pipeline.chain_session import (
+    Session,
+    SessionProgress,
+    due_every_ms,
+    progress_of,
+    raised,
+    stream_time,
+    with_pictures,
+)
 from pipeline.chain_settings import ChainSettings
 from pipeline.chain_state import ChainState
 from pipeline.channel import listen
 from pipeline.controller import ChainEnds, Controller
 from pipeline.doorman import ChainCapacity, Doorman
 from pipeline.edge import EdgeSettings, Receiver, Sender
-from pipeline.errors import ChainDown, ChainDraining, ModelError
+from pipeline.errors import ChainDown, ChainDraining
 from pipeline.exports import Exporter, Exports
 from pipeline.frame_ring import FrameRing, RingSpec
-from pipeline.host import Host, NodeSpec
+from pipeline.host import Host
 from pipeline.incidents import Incidents
 from pipeline.message import Message
-from pipeline.packing import pack_pictures, pack_work, unpack_pictures, unpack_video
-from pipeline.recipe import Recipe
+from pipeline.packing import pack_work, unpack_video
+from pipeline.recipe import Recipe, state_shares
 from pipeline.session_state import SessionState
 from pipeline.spans import Spans
 from pipeline.stage import ChunkWork, SessionInputs
-from pipeline.stage_node import NodeSettings, Opening
-from pipeline.stream_time import StreamTime
+from pipeline.stage_node import Opening
 from video.chunk import VideoChunk
 
 __all__ = ["ChainSettings", "SessionProgress", "StagedChain"]
-
-
-@dataclass(slots=True)
-class _Session:
-    """One open session as seen from the entry and the exit."""
-
-    epoch: int
-    ring: FrameRing
-    time: StreamTime
-    submitted: int = -1
-    completed: int = -1
-    ready: deque[VideoChunk] = field(default_factory=deque)
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionProgress:
-    """The last chunks of a session that went in and came out, and when the next is due (or 0)."""
-
-    session: str
-    epoch: int
-    submitted: int
-    completed: int
-    next_due_ns: int
 
 
 class StagedChain:
@@ -89,9 +71,9 @@ class StagedChain:
         self._folder, self._settings, self._clock_ns = folder, settings, clock_ns
         self.folder = folder
         self._window = settings.window or len(recipes) + 2
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
         self._epochs = count(1)
-        self._num_done = 0
+        self._num_done, self._is_held = 0, False
         self._changed = threading.Condition()
         edge = EdgeSettings(
             token=secrets.token_hex(16),
@@ -101,15 +83,12 @@ class StagedChain:
         self._incidents = Incidents()
         self.entry, self.exit = Spans("source"), Spans("sink")
         self._source = Sender("source", edge, on_sent=self.entry.sent)
-        listener = listen(self._address("sink"), timeout_s=edge.timeout_s)
+        self.cuts = Cuts(folder, settings, edge)
+        listener = listen(self.cuts.sink_address, timeout_s=edge.timeout_s)
         self._sink = Receiver("sink", listener, edge, positions=self._positions, take=self._take_in)
-        node = NodeSettings(
-            edge=edge,
-            checkpoint_chunks=settings.checkpoint_chunks,
-            horizon_s=2 * settings.latency_s,
-        )
-        specs = [self._spec(index, recipe, node) for index, recipe in enumerate(recipes)]
+        specs = self.cuts.specs(recipes)
         self.names = tuple(spec.name for spec in specs)
+        self._shares = state_shares(recipes)
         self._doorman = Doorman(settings.capacity or ChainCapacity.unplaced(self.names))
         is_driver = settings.keep == "driver" and settings.checkpoint_chunks > 0
         self._exports = Exports(len(specs)) if is_driver else None
@@ -140,24 +119,6 @@ class StagedChain:
             self.close()
             raise
 
-    def _spec(self, index: int, recipe: Recipe, node: NodeSettings) -> NodeSpec:
-        return NodeSpec(
-            position=index,
-            recipe=recipe,
-            address=self._address(f"n{index}-*"),
-            settings=node,
-            store=self._folder / f"state{index}" if self._settings.keep == "shared" else None,
-            threads=self._settings.threads,
-        )
-
-    def _address(self, name: str) -> str:
-        """Where something of this chain listens."""
-        if self._settings.transport == "tcp":
-            return "tcp:127.0.0.1:0"
-        if self._settings.transport == "queue":
-            return f"queue:{self._folder.name}/{name}"
-        return f"unix:{self._folder / name}"
-
     def prepare(self, inputs: SessionInputs) -> None:
         """Open a session in every stage; one of the same name is closed first.
 
@@ -167,17 +128,13 @@ class StagedChain:
         """
         self._require_open()
         self.reset(inputs.session)
-        self._doorman.admit(inputs.session, self._chunk_ms(inputs), self.controller.paces())
+        chunk_ms = due_every_ms(inputs, self._settings)
+        self._doorman.admit(inputs.session, chunk_ms, self.controller.paces())
         try:
             self._open(inputs)
         except BaseException:
             self._doorman.leave(inputs.session)
             raise
-
-    def _chunk_ms(self, inputs: SessionInputs) -> float:
-        """How long a chunk shows, infinite for a session that nobody watches as it is made."""
-        shows_s = float(self._settings.pictures_per_chunk / inputs.fps)
-        return shows_s * 1e3 if inputs.live else math.inf
 
     def _open(self, inputs: SessionInputs) -> None:
         """Open a session that was let in."""
@@ -188,31 +145,19 @@ class StagedChain:
             num_slots=self._window + 1,
             slot_bytes=self._settings.pictures_per_chunk * height * width * 3,
         )
-        chunk_ns = int(self._settings.pictures_per_chunk * 1_000_000_000 / inputs.fps)
         with self._changed:
-            session = _Session(
-                epoch=epoch,
-                ring=FrameRing(spec, create=True),
-                time=StreamTime(
-                    base_ns=self._clock_ns() if inputs.live else self._first_due_ns(),
-                    chunk_ns=chunk_ns,
-                    latency_ns=int(self._settings.latency_s * 1e9) if inputs.live else 0,
-                    live=inputs.live,
-                ),
-            )
+            now_ns, others = self._clock_ns(), list(self._sessions.values())
+            clock = stream_time(inputs, self._settings, now_ns, others)
+            session = Session(epoch=epoch, ring=FrameRing(spec, create=True), time=clock)
             self._sessions[inputs.session] = session
-            self._incidents.open(inputs.session, chunk_ns // self._settings.pictures_per_chunk)
+            picture_ns = clock.chunk_ns // self._settings.pictures_per_chunk
+            self._incidents.open(inputs.session, picture_ns)
         self._source.open(epoch)
         try:
             self.controller.open(Opening(inputs=inputs, epoch=epoch, ring=spec))
         except BaseException:
             self._forget(inputs.session)
             raise
-
-    def _first_due_ns(self) -> int:
-        """When a new session's time begins: with the slowest of those that run ahead of time."""
-        ahead = [s.time.due_ns(s.completed) for s in self._sessions.values() if not s.time.live]
-        return max(self._clock_ns(), min(ahead, default=0))
 
     def submit(self, work: ChunkWork) -> list[VideoChunk]:
         """Send the session's next chunk; return the pictures that are there by now.
@@ -224,7 +169,13 @@ class StagedChain:
             ChainDown: the chain cannot be healed, or nothing comes out.
             ChainDraining: the chain is being shut down.
         """
-        session, index = self._sessions[work.session], work.latent.index
+        session = self._sessions[work.session]
+        self._send(session, work)
+        return self._taken(session)
+
+    def _send(self, session: Session, work: ChunkWork) -> None:
+        """Send the session's next chunk as soon as there is room."""
+        index = work.latent.index
         with self._changed:
             if index != session.submitted + 1:
                 raise ValueError(
@@ -238,9 +189,8 @@ class StagedChain:
             self._incidents.submitted(work.session, index, session.time.due_ns(index))
         due_ns = session.time.deadline_ns(index)
         self._source.append(pack_work(work, epoch=session.epoch, due_ns=due_ns, step=0))
-        return self._taken(session)
 
-    def _has_room(self, session: _Session) -> bool:
+    def _has_room(self, session: Session) -> bool:
         """Whether one more chunk fits the window, and every log that may have to be played again.
 
         A chain that drains has room for nobody, but whoever asks shall hear so at once.
@@ -248,7 +198,8 @@ class StagedChain:
         reach = session.completed if self._exports is None else self._exports.reach(session.epoch)
         is_in_window = session.submitted - session.completed < self._window
         is_in_logs = session.submitted - reach < self._log_chunks - 1
-        return (is_in_window and is_in_logs) or self.controller.state is ChainState.DRAINING
+        has_room = is_in_window and is_in_logs and not self._is_held
+        return has_room or self.controller.state is ChainState.DRAINING
 
     def _require_open(self) -> None:
         if self.controller.state is ChainState.DRAINING:
@@ -260,11 +211,11 @@ class StagedChain:
         self._await(held, lambda: held.submitted == held.completed)
         return self._taken(held)
 
-    def _await(self, session: _Session, holds: Callable[[], bool]) -> None:
+    def _await(self, session: Session | None, holds: Callable[[], bool]) -> None:
         """Wait until a condition holds, as long as chunks keep coming out of the chain."""
         with self._changed:
             seen, until_ns = self._num_done, self._deadline_ns()
-            while not holds() and session.error is None:
+            while not holds() and (session is None or session.error is None):
                 self._changed.wait(0.1)
                 self._incidents.look(self._clock_ns())
                 self.controller.require_alive()
@@ -274,13 +225,13 @@ class StagedChain:
                     raise ChainDown(
                         f"no pictures came out of the chain for {self._settings.stall_s:g} s"
                     )
-            if session.error is not None:
+            if session is not None and session.error is not None:
                 raise session.error
 
     def _deadline_ns(self) -> int:
         return self._clock_ns() + int(self._settings.stall_s * 1e9)
 
-    def _taken(self, session: _Session) -> list[VideoChunk]:
+    def _taken(self, session: Session) -> list[VideoChunk]:
         with self._changed:
             pictures = list(session.ready)
             session.ready.clear()
@@ -305,49 +256,38 @@ class StagedChain:
         """The state of every stage once all chunks are out, and the pictures not taken yet."""
         held = self._sessions[session]
         self._await(held, lambda: held.submitted == held.completed)
-        states = self.controller.export_states(held.epoch)
-        parts = {f"stage{index}": state for index, state in enumerate(states)}
+        states = self.controller.export_states(held.epoch, held.completed)
         with self._changed:
-            for index, video in enumerate(held.ready):
-                parts[f"ready{index}"] = pack_pictures(video)
-            numbers = {"position": held.submitted, "num_ready": len(held.ready)}
-        parts["chain"] = SessionState(numbers=numbers)
-        return SessionState.of(parts)
+            progress = Progress(submitted=held.submitted, ready=tuple(held.ready))
+        return SessionState.joined([SessionState.of(pack_progress(progress)), *states])
 
     def import_state(self, session: str, state: SessionState) -> None:
-        """Go on from an export of a chain with the same cuts; the session must be prepared.
+        """Go on from an export of any chain with the same plan; the session must be prepared.
+
+        Chunks that were under way there enter at the front, and pass the steps that they have
+        behind them.
 
         Raises:
-            ValueError: the export is of a chain of another kind.
+            ValueError: the state is of another plan, or of no chain.
         """
         held = self._sessions[session]
-        numbers = state.part("chain").numbers
-        if "position" not in numbers:
-            raise ValueError("the state is not of a staged chain: import it where it came from")
-        position = numbers["position"]
-        stages = [state.part(f"stage{index}") for index in range(self.controller.num_nodes)]
-        self.controller.import_states(held.epoch, stages, position)
+        progress = unpack_progress(session, state)
+        position = progress.completed
+        shares = [state.only(names) for names in self._shares]
+        self.controller.import_states(held.epoch, shares, position)
         if self._exporter is not None:
             self._exporter.collect()
         with self._changed:
             held.submitted = held.completed = position
-            for index in range(numbers["num_ready"]):
-                held.ready.append(unpack_pictures(state.part(f"ready{index}")))
+            held.ready.extend(progress.ready)
         self._source.open(held.epoch)
+        for work in progress.works:
+            self._send(held, work)
 
     def progress(self) -> list[SessionProgress]:
         """How far every open session is."""
         with self._changed:
-            return [
-                SessionProgress(
-                    session=name,
-                    epoch=held.epoch,
-                    submitted=held.submitted,
-                    completed=held.completed,
-                    next_due_ns=held.time.deadline_ns(held.completed + 1),
-                )
-                for name, held in self._sessions.items()
-            ]
+            return [progress_of(name, held) for name, held in self._sessions.items()]
 
     def events(self) -> list[ChainEvent]:
         """What happened since this was asked last: nodes lost and replaced, sessions late.
@@ -362,6 +302,27 @@ class StagedChain:
             done = [s.completed for s in self._sessions.values() if s.epoch == epoch]
         return done[0] if done else -1
 
+    @contextlib.contextmanager
+    def between_chunks(self) -> Iterator[dict[str, Session]]:
+        """A time in which nothing is under way and nothing begins; gives the sessions that have."""
+        with self._changed:
+            self._is_held = True
+        try:
+            self._await(None, self._is_drained)
+            with self._changed:
+                sessions = dict(self._sessions)
+            yield {n: s for n, s in sessions.items() if s.completed >= 0 and s.error is None}
+        finally:
+            with self._changed:
+                self._is_held = False
+                self._changed.notify_all()
+
+    def adopt(self, recipes: Sequence[Recipe], capacity: ChainCapacity | None) -> None:
+        """Know that the controller has another cut's nodes now."""
+        self._shares = state_shares(recipes)
+        self.names = tuple(slot.spec.name for slot in self.controller.slots)
+        self._doorman.move(capacity or ChainCapacity.unplaced(self.names))
+
     def _positions(self) -> dict[str, int]:
         with self._changed:
             return {str(s.epoch): s.completed for s in self._sessions.values()}
@@ -373,9 +334,9 @@ class StagedChain:
             if session is None or session.epoch != message.epoch:
                 return
             if message.kind == "error":
-                session.error = _raised(message)
+                session.error = raised(message)
             elif message.chunk == session.completed + 1:
-                session.ready.append(unpack_video(_with_pictures(message, session.ring)))
+                session.ready.append(unpack_video(with_pictures(message, session.ring)))
                 session.completed = message.chunk
                 self._num_done += 1
                 now_ns = self._clock_ns()
@@ -430,18 +391,3 @@ class StagedChain:
         self._end()
         for session in list(self._sessions):
             self._forget(session)
-
-
-def _with_pictures(message: Message, ring: FrameRing) -> Message:
-    """The message with its pictures copied out of the ring."""
-    shape = message.facts.get("shape")
-    if not isinstance(shape, dict):
-        return message
-    frames_THWC = ring.read(message.chunk, tuple(shape[axis] for axis in "THWC"))
-    return replace(message, tensors={"frames_THWC": torch.from_numpy(frames_THWC)})
-
-
-def _raised(message: Message) -> Exception:
-    """What the stage raised, as far as it is told."""
-    text = str(message.facts.get("text"))
-    return ModelError(text) if message.facts.get("type") == "ModelError" else ChainDown(text)

@@ -1,51 +1,201 @@
-"""States cut anew: every lane in exactly the stage that has its step."""
+"""Another cut in mid-stream: frames go on as if nothing had happened, states move by step."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from pipeline.chain import LocalChain
+from pipeline.chain_recut import ChainRecut
+from pipeline.chain_settings import ChainSettings
+from pipeline.checkpoint import unpack_messages
 from pipeline.cuts import cut_at
-from pipeline.migration import lane_spans, recut_states
-from pipeline.recipe import DecodeRecipe, DenoiseRecipe
+from pipeline.errors import ModelError
+from pipeline.migration import recut_states
+from pipeline.model import Model, load_model
+from pipeline.packing import unpack_state
+from pipeline.plan import Plan, load_plan
+from pipeline.recipe import DecodeRecipe, DenoiseRecipe, state_shares
+from pipeline.sampler import pure_noise
 from pipeline.session_state import SessionState
-from tests.support.planning import plan_of
+from pipeline.stage import ChunkWork, SessionInputs
+from pipeline.staged_chain import StagedChain
+from pipeline.thread_host import ThreadHost
+from tests.support.tiny_model import SIZE_PX, build_tiny_model
+from tests.support.toy_stages import PICTURES, ToyRecipe, same
+from video.chunk import VideoChunk
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.stream
+
+NAMES = ("a", "b")
 
 
-def recipes(cuts: list[int]) -> list[DenoiseRecipe | DecodeRecipe]:
-    plan = cut_at(plan_of(4), cuts)
-    stages = [DenoiseRecipe(model="m", plan=plan, index=i) for i in range(len(plan.stages))]
-    return [*stages, DecodeRecipe(model="m")]
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return load_model(str(build_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny")))
+
+
+def plan_of(cuts: list[int]) -> Plan:
+    return cut_at(load_plan("pocket"), cuts)
+
+
+def recipes(model: Model, cuts: list[int]) -> list[Any]:
+    """A real network's steps; a toy in place of the decoder, which shows every bit of latents."""
+    plan, folder = plan_of(cuts), str(model.folder)
+    stages = [DenoiseRecipe(model=folder, plan=plan, index=i) for i in range(len(plan.stages))]
+    return [*stages, ToyRecipe(index=4, is_decoder=True)]
+
+
+def inputs_of(model: Model, session: str) -> SessionInputs:
+    generator = torch.Generator().manual_seed(ord(session))
+    image_BCHW = torch.rand(1, 3, SIZE_PX, SIZE_PX, generator=generator) * 2 - 1
+    return model.session_inputs(image_BCHW, session=session, seed=ord(session), fps=Fraction(25))
+
+
+def works_of(model: Model, plan: Plan, session: str, num_chunks: int) -> Iterator[ChunkWork]:
+    """Chunks whose speech is noise of the session's own."""
+    inputs = inputs_of(model, session)
+    generator = torch.Generator().manual_seed(100 + ord(session))
+    _, channels, _, height, width = inputs.reference_BCTHW.shape
+    shape = (channels, plan.frames_per_chunk, height, width)
+    pictures = plan.frames_per_chunk * model.codec.frames_per_latent
+    for index in range(num_chunks):
+        like = torch.zeros(shape)
+        yield ChunkWork(
+            session=session,
+            latent=pure_noise(inputs.seed, index, index * plan.frames_per_chunk, like),
+            audio_LCT=torch.randn(1, 14, pictures, generator=generator),
+            cond_CTHW=torch.randn(shape, generator=generator),
+        )
+
+
+def undisturbed(model: Model, session: str, num_chunks: int) -> list[VideoChunk]:
+    *stages, decoder = (recipe.build() for recipe in recipes(model, [2]))
+    chain = LocalChain(stages, decoder)
+    chain.prepare(inputs_of(model, session))
+    works = works_of(model, plan_of([2]), session, num_chunks)
+    return [v for work in works for v in chain.submit(work)] + chain.drain(session)
+
+
+@contextmanager
+def chain_of(model: Model, folder: Path, cuts: list[int], **options: Any) -> Iterator[StagedChain]:
+    settings = replace(ChainSettings(pictures_per_chunk=PICTURES, transport="queue"), **options)
+    folder.mkdir(exist_ok=True)
+    chain = StagedChain(ThreadHost(), recipes(model, cuts), folder, settings)
+    try:
+        yield chain
+    finally:
+        chain.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"keep": "driver"}, {"checkpoint_chunks": 0}])
+def test_two_sessions_go_on_in_another_cut_as_if_nothing_had_happened(
+    model: Model, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    num_chunks, plan = 12, plan_of([2])
+    works = {name: list(works_of(model, plan, name, num_chunks)) for name in NAMES}
+    made: dict[str, list[VideoChunk]] = {name: [] for name in NAMES}
+    with chain_of(model, tmp_path / "chain", [2], **options) as chain:
+        for name in NAMES:
+            chain.prepare(inputs_of(model, name))
+        for index in range(num_chunks):
+            if index == 5:  # with chunks of both under way
+                ChainRecut(chain).to(recipes(model, [3]))
+                assert [len(s.recipe.plan.stages[s.recipe.index].steps) for s in specs(chain)] == [
+                    3,
+                    1,
+                ]
+            for name in NAMES if index % 2 else reversed(NAMES):
+                made[name] += chain.submit(works[name][index])
+        for name in NAMES:
+            made[name] += chain.drain(name)
+        assert chain.controller.replacements == []
+    for name in NAMES:
+        assert same(made[name], undisturbed(model, name, num_chunks))
+
+
+def specs(chain: StagedChain) -> list[Any]:
+    return [slot.spec for slot in chain.controller.slots[:-1]]
+
+
+def test_nodes_of_the_new_cut_heal_like_those_of_the_old(model: Model, tmp_path: Path) -> None:
+    """Any number of stages to any other, senders that do not stop, and deaths before and after."""
+    num_chunks, plan = 24, plan_of([2])
+    made: dict[str, list[VideoChunk]] = {name: [] for name in NAMES}
+
+    def run(chain: StagedChain, name: str) -> None:
+        for work in works_of(model, plan, name, num_chunks):
+            made[name] += chain.submit(work)
+        made[name] += chain.drain(name)
+
+    with chain_of(model, tmp_path / "chain", [1, 2]) as chain:
+        for name in NAMES:
+            chain.prepare(inputs_of(model, name))
+        threads = [threading.Thread(target=run, args=(chain, name)) for name in NAMES]
+        for thread in threads:
+            thread.start()
+        for cuts in ([2], [], [1, 2, 3]):
+            chain.controller.kill(0)
+            chain.controller.kill(len(chain.names) - 1)
+            ChainRecut(chain).to(recipes(model, cuts))
+            chain.controller.kill(len(chain.names) - 1)
+            chain.controller.kill(0)
+        for thread in threads:
+            thread.join()
+        assert not [path for path in (tmp_path / "chain").glob("state[012]-*") if path.is_dir()]
+    for name in NAMES:
+        assert same(made[name], undisturbed(model, name, num_chunks))
+
+
+def test_a_cut_that_cannot_be_built_leaves_all_as_it_was(model: Model, tmp_path: Path) -> None:
+    num_chunks, plan = 8, plan_of([2])
+    made = []
+    with chain_of(model, tmp_path / "chain", [2]) as chain:
+        chain.prepare(inputs_of(model, "a"))
+        for index, work in enumerate(works_of(model, plan, "a", num_chunks)):
+            if index == 4:
+                odd = [*recipes(model, [3])[:-1], ToyRecipe(index=4, cannot_be_built=True)]
+                with pytest.raises(ModelError, match="broken"):
+                    ChainRecut(chain).to(odd)
+            made += chain.submit(work)
+        made += chain.drain("a")
+    assert same(made, undisturbed(model, "a", num_chunks))
 
 
 def exported(span: range) -> SessionState:
-    lanes = {f"lane{step}": {"keys": torch.full((2,), float(step))} for step in span}
-    return SessionState.of({"heard": {"after": torch.ones(3)}, **lanes})
+    return SessionState.of({f"step{step}": {"keys": torch.full((2,), step)} for step in span})
 
 
-DECODER = SessionState(tensors={"decoder/x": torch.zeros(1)}, numbers={"decoder/shown": 3})
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [([2], [3]), ([3], [2]), ([], [1, 2, 3]), ([1, 2, 3], []), ([2], [1, 2, 3]), ([1], [1])],
-)
+@pytest.mark.parametrize("before", [[2], [3], [], [1, 2, 3]])
+@pytest.mark.parametrize("after", [[2], [3], [], [1, 2, 3]])
 def test_every_lane_goes_where_its_step_is(before: list[int], after: list[int]) -> None:
-    old, new = lane_spans(recipes(before)), lane_spans(recipes(after))
-    assert [step for span in new for step in span] == [0, 1, 2, 3]
-    states = recut_states([*(exported(span) for span in old[:-1]), DECODER], new)
-    assert states[-1] is DECODER
-    for state, span in zip(states[:-1], new[:-1], strict=True):
-        expected = exported(span)
-        assert state.tensors.keys() == expected.tensors.keys()
-        assert all(torch.equal(state.tensors[n], t) for n, t in expected.tensors.items())
+    edges = [0, *before, 4]
+    states = [exported(range(a, b)) for a, b in pairwise(edges)]
+    states.append(SessionState(numbers={"decoder/shown": 3}))
+    plan = plan_of(after)
+    stages = [DenoiseRecipe(model="m", plan=plan, index=i) for i in range(len(plan.stages))]
+    shares = state_shares([*stages, DecodeRecipe(model="m")])
+    kept = recut_states(states, shares, session="a", epoch=1, chunk=7)
+    found = [unpack_state(unpack_messages(entry.data)[0]) for entry in kept.values()]
+    edges = [0, *after, 4]
+    for state, first, end in zip(found[:-1], edges, edges[1:], strict=False):
+        expected = exported(range(first, end)).tensors
+        assert state.tensors.keys() == expected.keys()
+        assert all(torch.equal(state.tensors[name], expected[name]) for name in expected)
+    assert found[-1].numbers == {"decoder/shown": 3}
+    assert {entry.chunk for entry in kept.values()} == {7}
+    assert list(kept) == [(1, position) for position in range(len(shares))]
 
 
-def test_a_state_of_fewer_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="no lane of step 2, 3"):
-        recut_states([exported(range(2)), DECODER], lane_spans(recipes([])))
-
-
-def test_a_session_that_has_nothing_yet_is_nothing_everywhere() -> None:
-    nothing = SessionState()
-    assert recut_states([nothing, nothing], lane_spans(recipes([2]))) == [nothing] * 3
+def test_states_of_another_plan_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing of step2, step3"):
+        recut_states(
+            [exported(range(2))], [{"step0"}, {"step2", "step3"}], session="a", epoch=1, chunk=0
+        )
