@@ -25,7 +25,7 @@ class ToyStage:
     """Adds a decaying memory of all its inputs, and its session's seed, to each chunk."""
 
     def __init__(self, recipe: "ToyRecipe") -> None:
-        self._recipe = recipe
+        self._recipe, self._name = recipe, f"step{recipe.index}"
         self._memory: dict[str, torch.Tensor] = {}
 
     def prepare(self, inputs: SessionInputs) -> None:
@@ -46,11 +46,14 @@ class ToyStage:
     def reset(self, session: str) -> None:
         self._memory.pop(session, None)
 
+    def memory_bytes(self, session: str) -> int:
+        return 4 if session in self._memory else 0
+
     def export_state(self, session: str) -> SessionState:
-        return SessionState.of({"toy": {"memory": self._memory[session]}})
+        return SessionState.of({self._name: {"memory": self._memory[session]}})
 
     def import_state(self, session: str, state: SessionState) -> None:
-        self._memory[session] = state.part("toy").tensors["memory"].clone()
+        self._memory[session] = state.part(self._name).tensors["memory"].clone()
 
     def close(self) -> None:
         self._memory.clear()
@@ -72,19 +75,22 @@ class ToyDecoder:
         self._shown[work.session] = shown + PICTURES
         frames = np.full((PICTURES, SIDE_PX, SIDE_PX, 3), shown % 251, np.uint8)
         bits = work.latent.latents_CTHW.contiguous().view(torch.uint8).numpy().reshape(-1)
+        if bits.size > frames.size:
+            bits = np.frombuffer(hashlib.sha256(bits.tobytes()).digest(), np.uint8)
         frames.reshape(-1)[: bits.size] = bits
         return VideoChunk(frames_THWC=frames, pts=shown, time_base=Fraction(1, 25))
 
-        if bits.size > frames.size:
-            bits = np.frombuffer(hashlib.sha256(bits.tobytes()).digest(), np.uint8)
     def reset(self, session: str) -> None:
         self._shown.pop(session, None)
 
+    def memory_bytes(self, session: str) -> int:
+        return 8 if session in self._shown else 0
+
     def export_state(self, session: str) -> SessionState:
-        return SessionState.of({"toy": SessionState(numbers={"shown": self._shown[session]})})
+        return SessionState.of({"decoder": SessionState(numbers={"shown": self._shown[session]})})
 
     def import_state(self, session: str, state: SessionState) -> None:
-        self._shown[session] = state.part("toy").numbers["shown"]
+        self._shown[session] = state.part("decoder").numbers["shown"]
 
     def close(self) -> None:
         self._shown.clear()
