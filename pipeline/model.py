@@ -187,7 +187,8 @@ def load_model(
 ) -> Model:
     """The shipped model of that name, or the one in the folder of that path.
 
-    `dtype` is what the large networks compute in; the speech encoder and the prior stay float32.
+    `dtype` is what the large networks compute in; the speech encoder, the prior and the motion
+    codec stay float32.
     Without `denoises` the denoising network has no weights: other processes run it.
 
     Raises:
@@ -199,7 +200,8 @@ def load_model(
     for stem, part in parts.named().items():
         if stem == "dit" and not denoises:
             continue
-        part_dtype = dtype if stem in ("dit", "codec") else torch.float32
+        is_large = stem == "dit" or isinstance(part, WanVAE)
+        part_dtype = dtype if is_large else torch.float32
         load_into(part, folder / f"{stem}.safetensors", dtype=part_dtype, device=device)
         part.to(device).eval().requires_grad_(False)
     model = Model(

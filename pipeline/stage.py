@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Protocol, TypeVar
 
 import torch
+from torch import nn
 
 from pipeline.errors import ModelError
 from pipeline.lane_wave import run_wave
@@ -324,13 +325,16 @@ class DecodeStage:
     def __init__(self, codec: VideoCodec) -> None:
         """Decode with `codec`, on the device it is on."""
         self._codec = codec
+        self._weights = torch.zeros(())
+        if isinstance(codec, nn.Module):
+            self._weights = next(codec.parameters())
         self._states: dict[str, DecoderState] = {}
         self._fps: dict[str, Fraction] = {}
 
     @torch.inference_mode()
     def prepare(self, inputs: SessionInputs) -> None:
         """Prime a decoder that shows the portrait."""
-        state = self._codec.start(inputs.image_BCHW)
+        state = self._codec.start(inputs.image_BCHW.to(self._weights))
         if inputs.still_border:
             hold_border(state)
         self._states[inputs.session] = state
@@ -344,7 +348,8 @@ class DecodeStage:
             ModelError: the model computed NaN or infinity, which would show as plain black.
         """
         state, latent = self._states[work.session], work.latent
-        frames_BCTHW = self._codec.decode(latent.latents_CTHW[None], state)
+        latents_CTHW = latent.latents_CTHW.to(self._weights.device)
+        frames_BCTHW = self._codec.decode(latents_CTHW[None], state)
         if not bool(torch.isfinite(frames_BCTHW).all()):
             raise ModelError(
                 f"the model's pictures are no finite numbers in chunk {latent.index}: its weights "
@@ -371,7 +376,8 @@ class DecodeStage:
 
     def import_state(self, session: str, state: SessionState) -> None:
         """Go on from an export."""
-        self._states[session].import_state(state.part("decoder").tensors)
+        tensors = _on(self._weights.device, state.part("decoder").tensors)
+        self._states[session].import_state(tensors)
 
     def close(self) -> None:
         """Forget all sessions."""
