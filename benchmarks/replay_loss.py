@@ -12,7 +12,7 @@ from report import table
 from pipeline.chain_settings import ChainSettings
 from pipeline.model import Model
 from pipeline.plan import Plan
-from pipeline.recipe import DecodeRecipe, DenoiseRecipe
+from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
 from pipeline.staged_chain import StagedChain
 from pipeline.thread_host import ThreadHost
 from video.chunk import VideoChunk
@@ -56,7 +56,7 @@ def _lose(
         transport="queue",
     )
     folder = Path(tempfile.mkdtemp(prefix="viva-"))
-    recipes = [*stages, DecodeRecipe(model=name)]
+    recipes: list[Recipe] = [*stages, DecodeRecipe(model=name)]
     chain = StagedChain(ThreadHost(), recipes, folder, settings)
     try:
         chain.prepare(script.inputs)

@@ -122,12 +122,13 @@ class Controller:
     def _export(self, slot: Slot, epoch: int, after: int) -> SessionState:
         """A stage's state; one that took another's place may have to catch up first."""
         until_s = time.monotonic() + self._watch.call_timeout_s
-        state: SessionState | None
-        while (state := self._ask(slot, "export_state", epoch, after)) is None:
+        while True:
+            state: SessionState | None = self._ask(slot, "export_state", epoch, after)
+            if state is not None:
+                return state
             if time.monotonic() > until_s:
                 raise NodeDown(f"stage {slot.spec.name} does not get to chunk {after}")
             time.sleep(CATCH_UP_S)
-        return state
 
     def import_states(self, epoch: int, states: Sequence[SessionState], position: int) -> None:
         """Give every stage its state, after chunk `position`."""
@@ -325,8 +326,8 @@ class Controller:
 
     def _spawn(self, slot: Slot) -> None:
         """Begin to make a node."""
-        address = slot.spec.address.replace("*", str(next(self._generations)))
-        slot.handle = self._host.spawn(replace(slot.spec, address=address))
+        slot.address = slot.spec.address.replace("*", str(next(self._generations)))
+        slot.handle = self._host.spawn(replace(slot.spec, address=slot.address))
 
     def _open_missing(self) -> None:
         """Have every session open in every node."""
@@ -392,8 +393,5 @@ class Controller:
         Raises:
             ChainDown: nodes die again and again while nothing comes out.
         """
-        if slot.handle is not None:
-            slot.handle.kill()
-        slot.handle, slot.started, slot.leads_to = None, False, ""
-        slot.sessions.clear()
+        slot.end()
         self._losses.add(slot, reason, self._ends.num_done())

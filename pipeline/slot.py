@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipeline.errors import NodeDown
 from pipeline.host import NodeHandle, NodeSpec
@@ -37,11 +38,20 @@ class Slot:
             raise NodeDown(f"stage {self.spec.name} was not made")
         self.address = str(self.handle.call("where").result(timeout_s))
 
-    def clear(self) -> None:
-        """End the node and forget what it kept."""
+    def end(self) -> None:
+        """End the node, hung or not, and remove the socket that one that is killed leaves."""
         if self.handle is not None:
             self.handle.kill()
-        self.handle = None
+        self.handle, self.started, self.leads_to = None, False, ""
+        self.sessions.clear()
+        _, is_path, path = self.address.partition("unix:")
+        if is_path:
+            Path(path).unlink(missing_ok=True)
+        self.address = ""
+
+    def clear(self) -> None:
+        """End the node and forget what it kept."""
+        self.end()
         if self.spec.store is not None:
             shutil.rmtree(self.spec.store, ignore_errors=True)
 

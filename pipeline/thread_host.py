@@ -41,6 +41,7 @@ class ThreadHandle:
             settings=spec.settings,
             steps_done=spec.recipe.steps_done,
             store=spec.open_checkpoints(),
+            on_crash=lambda _: self._end_apart(),
         )
         self._on_death = on_death
         self._ending = threading.Lock()
@@ -72,6 +73,10 @@ class ThreadHandle:
         """How long it has been busy with one thing."""
         node = self._node
         return 0.0 if node is None else node.busy_s()
+
+    def _end_apart(self) -> None:
+        """Die of an error of the node itself: its thread cannot wait for its own end."""
+        threading.Thread(target=self.kill, name="node-crash", daemon=True).start()
 
     def kill(self) -> None:
         """Stop the node and forget what it knew; its checkpoints stay.

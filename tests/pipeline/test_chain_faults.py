@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,19 @@ from pipeline.chain_events import Gap, NodeLost, Replacement
 from pipeline.chain_state import ChainState
 from pipeline.errors import ChainDown, ChainDraining, ChainError
 from pipeline.host import NodeSpec
+from pipeline.stage import ChunkWork
 from pipeline.staged_chain import StagedChain
 from pipeline.thread_host import ThreadHandle, ThreadHost
 from tests.support.toy_chains import chain_of, stream
-from tests.support.toy_stages import same, toy_inputs, toy_pictures, toy_recipes, toy_works
+from tests.support.toy_stages import (
+    ToyRecipe,
+    ToyStage,
+    same,
+    toy_inputs,
+    toy_pictures,
+    toy_recipes,
+    toy_works,
+)
 
 pytestmark = pytest.mark.stream
 
@@ -246,6 +256,30 @@ def test_a_shut_down_has_an_end_even_if_a_stage_has_none(tmp_path: Path) -> None
             chain.submit(work)
         assert not chain.shut_down(0.05)
         assert chain.controller.state is ChainState.CLOSED
+
+
+class MadStage(ToyStage):
+    """Fails in a way that is no session's fault."""
+
+    def process(self, work: ChunkWork) -> ChunkWork:
+        if work.latent.index == 5:
+            raise AttributeError("this stage is mad")
+        return super().process(work)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadRecipe(ToyRecipe):
+    def build(self) -> ToyStage:
+        return MadStage(self)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_stage_that_fails_by_itself_is_replaced_until_that_is_of_no_use(tmp_path: Path) -> None:
+    recipes = [MadRecipe(index=0), *toy_recipes(1)[1:]]
+    with chain_of(tmp_path, recipes) as chain:
+        with pytest.raises(ChainDown, match=r"0-toy0 was lost \d+ times in a row"):
+            stream(chain, {"a": 1}, 20)
+        assert chain.controller.state is ChainState.FAILED
 
 
 def test_without_checkpoints_a_young_session_is_made_again_exactly(tmp_path: Path) -> None:
