@@ -16,7 +16,7 @@ from pipeline.admission import DeviceCapacity, Ledger
 from pipeline.chain_settings import ChainSettings
 from pipeline.doorman import ChainCapacity
 from pipeline.errors import ChainFull, ModelError
-from pipeline.stage import ChunkWork
+from pipeline.stage import ChunkWork, SessionInputs
 from pipeline.staged_chain import StagedChain
 from pipeline.thread_host import ThreadHost
 from tests.support.toy_stages import (
@@ -190,14 +190,17 @@ def test_what_stages_were_measured_to_take_keeps_live_sessions_out_and_renders_i
     tmp_path: Path,
 ) -> None:
     """Four pictures at 400 a second show for 10 ms; a stage takes more than 6 of them."""
-    live = {"fps": Fraction(400), "live": True}
+
+    def live(session: str) -> SessionInputs:
+        return replace(toy_inputs(session), fps=Fraction(400), live=True)
+
     with chain_of(tmp_path, toy_recipes(1, sleep_s=0.006)) as chain:
-        chain.prepare(replace(toy_inputs("first"), **live))
+        chain.prepare(live("first"))
         for work in toy_works("first", 8):
             chain.submit(work)
         chain.drain("first")
         with pytest.raises(ChainFull, match=r"0-toy0 would be busy 1[0-9]{2}%|[2-9][0-9]{2}%"):
-            chain.prepare(replace(toy_inputs("second"), **live))
+            chain.prepare(live("second"))
         chain.prepare(toy_inputs("render"))
         chain.reset("first")
 

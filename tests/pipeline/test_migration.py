@@ -11,25 +11,40 @@ from typing import Any
 
 import pytest
 import torch
+from chain_stages import JoinedRecipe
 
 from pipeline.chain import LocalChain
 from pipeline.chain_recut import ChainRecut
 from pipeline.chain_settings import ChainSettings
 from pipeline.checkpoint import unpack_messages
 from pipeline.cuts import cut_at
+from pipeline.device import parse_devices
 from pipeline.errors import ModelError
+from pipeline.follower import Follower
 from pipeline.migration import recut_states
 from pipeline.model import Model, load_model
 from pipeline.packing import unpack_state
+from pipeline.placement import Placement
 from pipeline.plan import Plan, load_plan
+from pipeline.planner import PlacementRequest, place
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, state_shares
 from pipeline.sampler import pure_noise
 from pipeline.session_state import SessionState
 from pipeline.stage import ChunkWork, SessionInputs
 from pipeline.staged_chain import StagedChain
+from pipeline.step_cost import Ema, modelled_costs
 from pipeline.thread_host import ThreadHost
+from tests.support.planning import plan_of as even_plan
+from tests.support.planning import work_of
 from tests.support.tiny_model import SIZE_PX, build_tiny_model
-from tests.support.toy_stages import PICTURES, ToyRecipe, same
+from tests.support.toy_stages import (
+    PICTURES,
+    ToyRecipe,
+    same,
+    toy_inputs,
+    toy_pictures,
+    toy_works,
+)
 from video.chunk import VideoChunk
 
 pytestmark = pytest.mark.stream
@@ -167,6 +182,55 @@ def test_a_cut_that_cannot_be_built_leaves_all_as_it_was(model: Model, tmp_path:
             made += chain.submit(work)
         made += chain.drain("a")
     assert same(made, undisturbed(model, "a", num_chunks))
+
+
+def toys_of(placement: Placement) -> list[Any]:
+    """A toy for each step, those of one stage in one place."""
+    stages = [
+        JoinedRecipe(parts=tuple(ToyRecipe(index=step) for step in range(stage.first, stage.end)))
+        for stage in placement.stages
+        if not stage.decodes
+    ]
+    return [*stages, ToyRecipe(index=4, is_decoder=True)]
+
+
+def test_a_chain_that_is_followed_cuts_itself_anew_when_its_times_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = work_of(4)
+    request = PlacementRequest(
+        plan=even_plan(4),
+        work=work,
+        costs=modelled_costs(work),
+        cluster=parse_devices("cuda:80GiB x2"),
+        decoder="share",
+    )
+    follower = Follower(request, place(request))
+    settings = ChainSettings(pictures_per_chunk=PICTURES, transport="queue")
+    made: dict[str, list[VideoChunk]] = {name: [] for name in NAMES}
+    decisions = []
+    chain = StagedChain(ThreadHost(), toys_of(follower.running), tmp_path, settings)
+    try:
+        slow_end = [Ema(value_ms=ms, num_samples=50) for ms in (200.0, 700.0, 10.0)]
+        monkeypatch.setattr(chain.controller, "paces", lambda: slow_end)
+        for name in NAMES:
+            chain.prepare(toy_inputs(name))
+        for second, works in enumerate(zip(*(toy_works(n, 70) for n in NAMES), strict=True)):
+            decision = ChainRecut(chain).follow(follower, toys_of, float(second))
+            if decision is not None and decision.placement is not None:
+                decisions.append(decision)
+                slow_end[:] = [Ema(value_ms=ms, num_samples=50) for ms in (400.0, 400.0, 10.0)]
+            for item in works:
+                made[item.session] += chain.submit(item)
+        for name in NAMES:
+            made[name] += chain.drain(name)
+    finally:
+        chain.close()
+    assert len(decisions) == 1
+    assert chain.names == ("0-toy0+toy1+toy2", "1-toy3", "2-toy4")
+    assert [stage.end for stage in follower.running.stages] == [3, 4, 4]
+    for name in NAMES:
+        assert same(made[name], toy_pictures(4, name, 70))
 
 
 def exported(span: range) -> SessionState:
