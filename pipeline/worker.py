@@ -53,7 +53,7 @@ class Worker:
 
     def whereabouts(self) -> Whereabouts:
         """Host and process."""
-        return Whereabouts(host=socket.gethostname(), pid=os.getpid())
+        return Whereabouts(host=_host(), pid=os.getpid())
 
     def warm(self) -> None:
         """Import what any role needs, so that taking one later is quick."""
@@ -100,6 +100,15 @@ class Worker:
     def park(self) -> None:
         """Never return: whoever waits for this learns of the process's death."""
         threading.Event().wait()
+
+
+def _host() -> str:
+    """Where process numbers mean the same: a machine, or a container of it."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()} {namespace}"
 
 
 def _die_with_parent() -> None:
@@ -174,7 +183,7 @@ class RayHandle:
         """Note the process while it answers: once it hangs, its number is all that is left."""
         with contextlib.suppress(RayError):
             where = ray.get(self._where, timeout=_PID_S)
-            if where.host == socket.gethostname():
+            if where.host == _host():
                 self._pid = where.pid
                 self._janitor.end_later(where.pid)
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.services.conftest import noise, write_wav
+from tests.support.chain_folders import chain_folders
 from tests.support.long_render import start_long_render, wait_for_partial
 
 pytest.importorskip("ray")
@@ -21,19 +22,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.cli]
 @pytest.fixture(autouse=True)
 def nothing_left_running() -> None:
     """The test looks itself, at what Ray started."""
-
-
-def folders_of(driver: psutil.Process, family: list[psutil.Process]) -> set[Path]:
-    """The folders in memory and of Ray that belong to this driver."""
-    words = [word for process in family for word in process.cmdline()]
-    paths = [m.path for m in driver.memory_maps()] + [w.partition("=")[2] for w in words]
-    roots = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108 - only looked at
-    return {
-        root / Path(path).relative_to(root).parts[0]
-        for path in paths
-        for root in roots
-        if path.startswith(f"{root}/viva-")
-    }
 
 
 @pytest.mark.parametrize(
@@ -80,7 +68,7 @@ def look_how_it_ends(
     wait_for_partial(process, out.parent)
     driver = psutil.Process(process.pid)
     family = driver.children(recursive=True)
-    folders = folders_of(driver, family)
+    folders = chain_folders(driver)
     assert len(family) > 5
     assert {folder.parent.name for folder in folders} == {"shm", "tmp"}
     (os.killpg if to_group else os.kill)(process.pid, number)
