@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from audio.mel_encoder import MelEncoderConfig
 from training.base import POCKET_DIT
 from training.errors import InputError
+from training.expression import express_dit, express_prior
 from training.prior import POCKET_PRIOR
 from training.stored import load_tensors
 from video.motion_codec import MotionCodecConfig
@@ -66,6 +67,11 @@ def run(args: argparse.Namespace) -> None:
     (args.out / "config.json").write_text(json.dumps(pocket_config(), indent=2) + "\n")
     for part in PARTS:
         shutil.copyfile(args.parts / f"{part}.safetensors", args.out / f"{part}.safetensors")
+    if args.expression != 1.0:
+        for part, express in (("prior", express_prior), ("dit", express_dit)):
+            path = args.out / f"{part}.safetensors"
+            save_file(express(load_tensors(path), args.expression), path)
+            path.chmod(0o644)
     if args.painter is not None:
         save_file(
             join_codec(load_tensors(args.painter), load_tensors(args.parts / "codec.safetensors")),

@@ -64,9 +64,23 @@ class Batch:
     flow_N2SS: torch.Tensor
     hidden_N1SS: torch.Tensor
 
-    def truth(self, box: Box) -> torch.Tensor:
-        """Return a part of the frames that lies in the kept box."""
-        return crop(self.frames_N3HW, (box[0] - self.box[0], box[1] - self.box[1], *box[2:]))
+    def truth(self, box: Box) -> "RegionTruth":
+        """Return what is true of a region that lies in the kept box."""
+        inside = (box[0] - self.box[0], box[1] - self.box[1], *box[2:])
+        return RegionTruth(
+            picture_N3HW=crop(self.frames_N3HW, inside),
+            flow_N2HW=crop_scaled(self.flow_N2SS, box, 2),
+            hidden_N1HW=crop_scaled(self.hidden_N1SS, box, 2),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class RegionTruth:
+    """A region as it should be; flow and share of hidden have half the picture's size."""
+
+    picture_N3HW: torch.Tensor
+    flow_N2HW: torch.Tensor
+    hidden_N1HW: torch.Tensor
 
 
 def group_batch(
@@ -176,23 +190,33 @@ class Region:
     need_N1HW: torch.Tensor
 
 
-def region(batch: Batch, flow_N2FF: torch.Tensor, box: Box, paint: RegionPaint) -> Region:
+def region(
+    portrait_B3HW: torch.Tensor,
+    flow_N2FF: torch.Tensor,
+    box: Box,
+    paint: RegionPaint,
+    truth: RegionTruth,
+) -> Region:
     """Draw a region as the decoder does.
 
     Painting is needed where the portrait shows nothing, and where its pixels moved by the exact
     flow still differ much from the truth: teeth of a smile that goes, creases, shadows.
     """
     origin_xy = (box[0], box[1])
-    made = warp_frames(batch.portrait_B3HW, _window(flow_N2FF, box), origin_xy)
+    made = warp_frames(portrait_B3HW, window(flow_N2FF, box), origin_xy)
     made = made * (1 - paint.cover_N1HW) + paint.colour_N3HW * paint.cover_N1HW
-    truth = batch.truth(box)
-    exact = warp_frames(batch.portrait_B3HW, _window(batch.flow_N2SS, box), origin_xy)
-    differs = ((exact - truth).abs().amax(dim=1, keepdim=True) * 4.0 - 0.4).clamp(0, 1)
-    need = torch.maximum(_window(batch.hidden_N1SS, box), differs)
-    return Region(made_N3HW=made, truth_N3HW=truth, cover_N1HW=paint.cover_N1HW, need_N1HW=need)
+    size = (box[3], box[2])
+    exact = warp_frames(portrait_B3HW, resize(truth.flow_N2HW, *size), origin_xy)
+    differs = ((exact - truth.picture_N3HW).abs().amax(dim=1, keepdim=True) * 4.0 - 0.4).clamp(0, 1)
+    return Region(
+        made_N3HW=made,
+        truth_N3HW=truth.picture_N3HW,
+        cover_N1HW=paint.cover_N1HW,
+        need_N1HW=torch.maximum(resize(truth.hidden_N1HW, *size), differs),
+    )
 
 
-def _window(field_NCFF: torch.Tensor, box: Box) -> torch.Tensor:
+def window(field_NCFF: torch.Tensor, box: Box) -> torch.Tensor:
     """Return a box's part of a field of side 128 at full size."""
     return resize(crop_scaled(field_NCFF, box, 2), box[3], box[2])
 
@@ -222,7 +246,7 @@ def codec_loss(
     ):
         if not learns(getattr(codec, name)):
             continue
-        drawn = region(batch, motion.flow_N2FF, box, paint)
+        drawn = region(batch.portrait_B3HW, motion.flow_N2FF, box, paint, batch.truth(box))
         everywhere, needed = picture_loss(drawn)
         losses[name] = everywhere * 2.0 * share
         losses[f"{name}_inside"] = needed * 0.5 * share

@@ -56,6 +56,7 @@ COMMANDS = {
         ),
         "speech": Command("the speech encoder", options.train_speech, "training.speech:run"),
         "codec": Command("the motion codec", options.train_codec, "training.codec:run"),
+        "painter": Command("one painter of a codec", options.train_painter, "training.painter:run"),
         "latents": Command(
             "turn clips into latents", options.train_latents, "training.latents:run"
         ),

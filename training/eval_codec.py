@@ -86,9 +86,9 @@ def picture_figures(frames: AlignedFrames, clip: HeldOutClip) -> Figures:
     for name, box in (("mouth", MOUTH_BOX), ("eyes", EYES_BOX)):
         shown = crop(hidden, box)
         if float(shown.sum()) >= MIN_PIXELS:
-            error = ((crop(made, box) - crop(truth, box)).abs() * shown).sum()
-            copy_error = ((crop(copied, box) - crop(truth, box)).abs() * shown).sum()
-            figures[f"{name}_hidden_error_of_copy"] = float(error / copy_error.clamp_min(1e-6))
+            for what, picture in (("made", made), ("copied", copied)):
+                error = ((crop(picture, box) - crop(truth, box)).abs() * shown).sum()
+                figures[f"{name}_hidden_{what}"] = float(error)
     shut = torch.from_numpy(clip.arrays["blink"][clip.pictured].astype(np.float32) > SHUT_BLINK)
     if bool(shut.any()):
         left = lids_left(*(crop(x[shut], EYES_BOX) for x in (made, truth, copied)))
@@ -120,7 +120,11 @@ def edges(picture: torch.Tensor) -> float:
 
 
 def summary(clips: list[Figures]) -> Figures:
-    """Return the mean over the clips that have a figure; of amplitudes the median."""
+    """Return the mean over the clips that have a figure; of amplitudes the median.
+
+    The error of hidden pixels as a share of copying's is that of all clips' pixels together: the
+    mean of the clips' shares would be ruled by those in which hardly a pixel is hidden.
+    """
     values: dict[str, list[float]] = defaultdict(list)
     for figures in clips:
         for name, value in figures.items():
@@ -129,6 +133,10 @@ def summary(clips: list[Figures]) -> Figures:
         name: float(np.median(each) if name.endswith("amplitude") else np.mean(each))
         for name, each in values.items()
     }
+    for region in ("mouth", "eyes"):
+        made, copied = (means.pop(f"{region}_hidden_{what}", None) for what in ("made", "copied"))
+        if made is not None and copied is not None:
+            means[f"{region}_hidden_error_of_copy"] = made / max(copied, 1e-6)
     return {name: round(value, 4) for name, value in means.items()} | {"clips": float(len(clips))}
 
 

@@ -289,6 +289,23 @@ def train_codec(parser: Parser) -> None:
     run_options(parser, steps=6000, batch=8, rate=1.5e-3)
 
 
+def train_painter(parser: Parser) -> None:
+    """Options of `train painter`."""
+    _reads(parser, "--clips", folder, "shards of `data make`")
+    _writes(parser, out_file, "weights to write", needed=False)
+    parser.add_argument(
+        "--region", default="mouth", choices=("mouth", "eyes"), help="what to paint (mouth)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=whole(1, 100),
+        default=2,
+        metavar="N",
+        help="how often each clip is looked at, in other colours (2)",
+    )
+    run_options(parser, steps=6000, batch=8, rate=1.5e-3)
+
+
 def train_latents(parser: Parser) -> None:
     """Options of `train latents`."""
     _reads(parser, "--clips", folder, "shards of `data make`")
@@ -318,7 +335,14 @@ def train_base(parser: Parser) -> None:
 def train_assemble(parser: Parser) -> None:
     """Options of `train assemble`."""
     _reads(parser, "--parts", folder, "folder of codec, dit, prior and speech.safetensors")
-    _may_read(parser, "--painter", file, "the codec that `train codec` wrote")
+    _may_read(parser, "--painter", file, "the codec that `train codec` or `train painter` wrote")
+    parser.add_argument(
+        "--expression",
+        type=number(0.5, 2.0),
+        default=1.0,
+        metavar="GAIN",
+        help="how much larger facial motion shall be than what was learnt (1)",
+    )
     _writes(parser, out_folder, "model folder to write")
 
 

@@ -64,6 +64,13 @@ class CodecRun(Run):
     core_shards: Count = 40
 
 
+class PainterRun(Run):
+    """A painter's run, for which every clip is looked at `passes` times."""
+
+    rate: Rate = 1.5e-3
+    passes: Count = 2
+
+
 class BaseRun(Run):
     """The transformer's run."""
 
@@ -80,8 +87,10 @@ class Recipe(_Part):
     clips: Clips
     encoder: Run
     codec: CodecRun
+    mouth: PainterRun | None = None
     prior: Run
     base: BaseRun
+    expression: Annotated[float, Field(ge=0.5, le=2, allow_inf_nan=False)] = 1.0
     bounds: dict[str, tuple[Finite, Finite]] = {}
 
 

@@ -77,6 +77,7 @@ def _training(recipe: Recipe, workspace: Path) -> list[Step]:
     runs, parts = workspace / "runs", workspace / "parts"
     core, encoder = runs / "codec" / "core.safetensors", parts / "speech.safetensors"
     painter, model = workspace / "painter.safetensors", workspace / "model"
+    mouth = workspace / "mouth.safetensors"
     latents = [workspace / f"{name}.safetensors" for name in ("latents", "latents_held_out")]
 
     def train(name: str, run: Run, **options: object) -> Step:
@@ -92,10 +93,17 @@ def _training(recipe: Recipe, workspace: Path) -> list[Step]:
 
     sound = {"corpus": workspace / "speech", "held_out": workspace / "speech_held_out"}
     learn = {"latents": latents[0], "held_out": latents[1]}
-    assembled = _words(parts=parts, painter=painter, out=model)
+    mouths: list[Step] = []
+    if recipe.mouth is not None:
+        mouths = [
+            train("painter", recipe.mouth, clips=workspace / "clips", init=painter, out=mouth)
+        ]
+    painted = mouth if mouths else painter
+    assembled = _words(parts=parts, painter=painted, out=model, expression=recipe.expression)
     return [
         train("speech", recipe.encoder, **sound, out=encoder),
         train("codec", recipe.codec, clips=workspace / "clips", out=painter),
+        *mouths,
         convert(workspace / "clips", latents[0]),
         convert(workspace / "held_out", latents[1]),
         train("prior", recipe.prior, **learn, codec=core, out=parts),

@@ -32,7 +32,7 @@ class FaceMotion:
         """Return frames `first` to `last` (not included) of each of the `batch` portraits."""
 
         def cut(frames_NCHW: torch.Tensor) -> torch.Tensor:
-            return frames_NCHW.unflatten(0, (batch, -1))[:, first:last].flatten(0, 1)
+            return torch.unflatten(frames_NCHW, 0, (batch, -1))[:, first:last].flatten(0, 1)
 
         return FaceMotion(
             flow_N2FF=cut(self.flow_N2FF),

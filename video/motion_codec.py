@@ -42,7 +42,7 @@ from video.motion_nets import (
     crop,
     crop_scaled,
 )
-from video.motion_painter import RegionPainter, RegionReading
+from video.motion_painter import RegionPaint, RegionPainter, RegionReading
 from video.section import Section
 from video.warp import pixel_grid, resize, sample, warp
 
@@ -223,16 +223,19 @@ class MotionCodec(nn.Module):
         return PortraitReading(
             features=features,
             refiner_BCHW=self.refiner.read(features.map_BCHW),
-            eyes=self._read_region(self.eyes, canonical_B3HW, features),
-            mouth=self._read_region(self.mouth, canonical_B3HW, features),
+            eyes=self.read_region(self.eyes, canonical_B3HW, features.map_BCHW),
+            mouth=self.read_region(self.mouth, canonical_B3HW, features.map_BCHW),
         )
 
-    def _read_region(
-        self, painter: RegionPainter, canonical_B3HW: torch.Tensor, features: PortraitFeatures
+    def read_region(
+        self, painter: RegionPainter, canonical_B3HW: torch.Tensor, map_BCSS: torch.Tensor
     ) -> RegionReading:
+        """Have a painter look at its region of portraits and of their maps."""
         step = CANONICAL // self.config.field_side
-        map_BCHW = crop_scaled(features.map_BCHW, painter.box, step)
-        return painter.read(crop(canonical_B3HW, painter.box), map_BCHW)
+        seen: RegionReading = painter.read(
+            crop(canonical_B3HW, painter.box), crop_scaled(map_BCSS, painter.box, step)
+        )
+        return seen
 
     def face_motion(
         self,
@@ -246,28 +249,47 @@ class MotionCodec(nn.Module):
         This is what training supervises; the head keeps the portrait's own pose. `frames` are
         those of each latent that are wanted, all four by default.
         """
-        flat = rearrange(self.motion.decode(local_BKTGG), "b t f q h w -> (b t) (f q) h w")
-        mended, emitted = self.refiner(flat, reading.refiner_BCHW)
-        field_N3SS = mended.unflatten(1, (-1, 3))[:, frames].flatten(0, 1)
-        count = self.frames_per_latent
-        emitted_NCSS = emitted.unflatten(1, (count, -1))[:, frames].flatten(0, 1)
+        field_N3SS, emitted_NCSS = self.fields(local_BKTGG, reading, frames)
         fine_N3FF = resize(field_N3SS, FINE, FINE)
         flow = fine_N3FF[:, :2].clone()
         paints = []
         for painter, seen in ((self.eyes, reading.eyes), (self.mouth, reading.mouth)):
-            x, y, width, height = painter.box
-            step = CANONICAL // self.config.field_side
-            inside = resize(crop_scaled(fine_N3FF, painter.box, CANONICAL // FINE), height, width)
-            paint = painter(
-                warp_frames(canonical_B3HW, inside[:, :2], (x, y)),
-                inside[:, 2:],
-                crop_scaled(field_N3SS, painter.box, step),
-                crop_scaled(emitted_NCSS, painter.box, step),
-                seen,
-            )
+            paint = self.paint(painter, canonical_B3HW, (field_N3SS, fine_N3FF), emitted_NCSS, seen)
             crop_scaled(flow, painter.box, CANONICAL // FINE).add_(paint.correction_N2HW)
             paints.append(paint)
         return FaceMotion(flow_N2FF=flow, eyes=paints[0], mouth=paints[1])
+
+    def fields(
+        self, local_BKTGG: torch.Tensor, reading: PortraitReading, frames: slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what painters are given of frames: mended field and features, both 64x64."""
+        flat = rearrange(self.motion.decode(local_BKTGG), "b t f q h w -> (b t) (f q) h w")
+        mended, emitted = self.refiner(flat, reading.refiner_BCHW)
+        field_N3SS = mended.unflatten(1, (-1, 3))[:, frames].flatten(0, 1)
+        count = self.frames_per_latent
+        return field_N3SS, emitted.unflatten(1, (count, -1))[:, frames].flatten(0, 1)
+
+    def paint(
+        self,
+        painter: RegionPainter,
+        canonical_B3HW: torch.Tensor,
+        field_and_fine: tuple[torch.Tensor, torch.Tensor],
+        emitted_NCSS: torch.Tensor,
+        seen: RegionReading,
+    ) -> RegionPaint:
+        """Have a painter paint its region of N frames, given their field at 64x64 and 128x128."""
+        x, y, width, height = painter.box
+        step = CANONICAL // self.config.field_side
+        field_N3SS, fine_N3FF = field_and_fine
+        inside = resize(crop_scaled(fine_N3FF, painter.box, CANONICAL // FINE), height, width)
+        painted: RegionPaint = painter(
+            warp_frames(canonical_B3HW, inside[:, :2], (x, y)),
+            inside[:, 2:],
+            crop_scaled(field_N3SS, painter.box, step),
+            crop_scaled(emitted_NCSS, painter.box, step),
+            seen,
+        )
+        return painted
 
     def render(
         self, motion: FaceMotion, portrait_B3HW: torch.Tensor, head_N2SS: torch.Tensor

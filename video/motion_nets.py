@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 Box = tuple[int, int, int, int]  # x, y, width, height in the canonical 256-pixel picture
-MOUTH_BOX: Box = (64, 128, 128, 96)
+MOUTH_BOX: Box = (80, 136, 96, 80)
 EYES_BOX: Box = (56, 72, 144, 56)
 
 

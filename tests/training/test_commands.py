@@ -43,7 +43,7 @@ def test_the_set_of_options_changes_only_on_purpose(
         *("--ict", "--hair", "--corpus", "--held-out", "--run", "--steps", "--batch", "--rate"),
         *("--core-shards", "--codec", "--speech", "--latents", "--parts", "--prior", "--painter"),
         *("--sheet", "--batches", "--recipe", "--workspace", "--list", "--init", "--core"),
-        *("--begin-from", "--only"),
+        *("--begin-from", "--only", "--region", "--passes", "--expression"),
     }
 
 

@@ -87,6 +87,12 @@ def test_a_summary_averages_what_clips_have() -> None:
     assert figures == {"a": 2.0, "opening_amplitude": 1.0, "clips": 3.0}
 
 
+def test_hidden_pixels_count_alike_whatever_clip_they_are_in() -> None:
+    many = {"mouth_hidden_made": 40.0, "mouth_hidden_copied": 100.0}
+    few = {"mouth_hidden_made": 3.0, "mouth_hidden_copied": 1.0}
+    assert summary([many, few])["mouth_hidden_error_of_copy"] == pytest.approx(43 / 101, abs=1e-4)
+
+
 def test_a_clip_begins_on_a_frame_of_its_session() -> None:
     samples = np.zeros(41_920, np.int16)
     samples[8_000] = 32_767  # the instant of the clip's first frame
