@@ -108,7 +108,8 @@ def test_nodes_that_share_no_memory_give_the_frames_of_one_process(
         said = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, *said) == (0, "", "")
         made.append(decoded(out))
-    assert np.array_equal(*made)
+    local, on_cluster = made
+    assert np.array_equal(local, on_cluster)
 
 
 def test_a_cluster_that_is_too_small_is_refused_with_the_arithmetic(
