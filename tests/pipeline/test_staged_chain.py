@@ -28,7 +28,9 @@ from video.chunk import VideoChunk
 
 pytestmark = pytest.mark.stream
 
-TRANSPORTS = ("queue", "unix", "tcp")
+TRANSPORTS = ("queue", "unix", "tcp", "gloo")
+# How large latents are: by gloo go those that are large.
+SIDES = {"gloo": 64}
 
 
 @contextmanager
@@ -59,12 +61,13 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("num_stages", [1, 4])
 def test_it_makes_what_one_process_makes(folder: Path, transport: str, num_stages: int) -> None:
+    side = SIDES.get(transport, 2)
     with chain_of(folder, toy_recipes(num_stages), transport=transport) as chain:
         chain.prepare(toy_inputs("a"))
-        made = [v for work in toy_works("a", 30) for v in chain.submit(work)]
+        made = [v for work in toy_works("a", 30, side=side) for v in chain.submit(work)]
         assert len(made) >= 30 - (num_stages + 3)  # the window is all that may be under way
         made += chain.drain("a")
-    assert same(made, toy_pictures(num_stages, "a", 30))
+    assert same(made, toy_pictures(num_stages, "a", 30, side=side))
 
 
 @pytest.mark.parametrize("checkpoint_chunks", [1, 4])
@@ -73,7 +76,8 @@ def test_killed_stages_are_replaced_and_not_a_bit_changes(
     folder: Path, transport: str, checkpoint_chunks: int
 ) -> None:
     rng = random.Random(3)  # noqa: S311 - faults, no secrets
-    works = {name: toy_works(name, 60, seed) for name, seed in (("a", 1), ("b", 2))}
+    side = SIDES.get(transport, 2)
+    works = {name: toy_works(name, 60, seed, side) for name, seed in (("a", 1), ("b", 2))}
     made: dict[str, list[VideoChunk]] = {"a": [], "b": []}
     num_killed = 0
     options = {"transport": transport, "checkpoint_chunks": checkpoint_chunks}
@@ -93,8 +97,8 @@ def test_killed_stages_are_replaced_and_not_a_bit_changes(
         # A stage that is killed again before its successor is there is replaced once.
         assert 10 < len(chain.controller.replacements) <= num_killed
         assert chain.controller.state is ChainState.RUNNING
-    assert same(made["a"], toy_pictures(3, "a", 60, 1))
-    assert same(made["b"], toy_pictures(3, "b", 60, 2))
+    assert same(made["a"], toy_pictures(3, "a", 60, 1, side))
+    assert same(made["b"], toy_pictures(3, "b", 60, 2, side))
 
 
 def test_a_stage_that_fails_a_chunk_ends_that_session_alone(folder: Path) -> None:
