@@ -125,9 +125,9 @@ def break_warm(subject: Subject, num_kills: int, seed: int) -> tuple[list[Outage
         positions = range(chain.controller.num_nodes)
         kill, stop = signal.SIGKILL, signal.SIGSTOP
         singles = [([rng.choice(positions)], kill, "one stage killed") for _ in range(num_kills)]
-        stops = [([rng.choice(positions)], stop, "one stage stopped") for _ in range(3)]
-        pairs = [(rng.sample(positions, 2), kill, "two stages killed at once") for _ in range(2)]
-        faults = [*singles, *stops, *pairs, (list(positions), kill, "all stages killed at once")]
+        stops = [([rng.choice(positions)], stop, "one stage stopped") for _ in _share(num_kills, 7)]
+        pairs = [(rng.sample(positions, 2), kill, "two killed") for _ in _share(num_kills, 10)]
+        faults = [*singles, *stops, *pairs, (list(positions), kill, "all killed")]
         before = Footprint.of(chain, chain.folder)
         for places, number, what in faults:
             outages.append(break_chain(chain, stream, places, number, what))
@@ -152,17 +152,22 @@ def break_warm(subject: Subject, num_kills: int, seed: int) -> tuple[list[Outage
     return outages, f"{notes}{usual_s:.2f} s (median).\n\n{leaks}"
 
 
-def break_cold(subject: Subject, seed: int) -> list[Outage]:
+def break_cold(subject: Subject, num_kills: int, seed: int) -> list[Outage]:
     """Faults with no spare: a process is started, torch imported and the model loaded."""
     rng, outages = random.Random(seed), list[Outage]()  # noqa: S311 - faults, no secrets
     with subject.stream(num_spares=0) as (chain, stream):
-        for _ in range(4):
+        for _ in _share(num_kills, 5):
             place = rng.randrange(chain.controller.num_nodes)
             what = "one stage killed, no spare"
             outages.append(break_chain(chain, stream, [place], signal.SIGKILL, what))
             print(outages[-1], flush=True)
             stream.flow(REST_CHUNKS)
     return outages
+
+
+def _share(count: int, divisor: int) -> range:
+    """A share of the faults, at least one."""
+    return range(max(1, count // divisor))
 
 
 def describe(outages: Sequence[Outage]) -> str:
@@ -205,7 +210,7 @@ def main() -> int:
     )
     subject = Subject(model=model, plan=plan, scripts=scripts)
     outages, leaks = break_warm(subject, options.kills, options.seed)
-    outages += break_cold(subject, options.seed)
+    outages += break_cold(subject, options.kills, options.seed)
     single = [o for o in outages if "one stage" in o.what]
     in_time = max(o.silence_s for o in single) <= LIMIT_S
     verdict = "kept" if in_time else "NOT kept"

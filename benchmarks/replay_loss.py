@@ -26,10 +26,9 @@ def describe_replay(model: Model, plan: Plan) -> str:
     """The difference by how many chunks are played again, as Markdown."""
     script = script_of(model, plan, "s0", 1, NUM_CHUNKS)
     expected = undisturbed(model, plan, script, NUM_CHUNKS)
-    kinds = {"first stage": [0], "decoder": [len(plan.stages)], "all stages": None}
     rows = []
-    for what, lost in kinds.items():
-        positions = list(range(len(plan.stages) + 1)) if lost is None else lost
+    for what, num_lost in {"first stage": 1, "all stages": len(plan.stages) + 1}.items():
+        positions = list(range(num_lost))
         for depth in DEPTHS:
             made = _lose(model, plan, script, positions, depth)
             db = [_psnr_db(a, b) for a, b in zip(made, expected, strict=True)]
