@@ -155,9 +155,16 @@ def _parts(message: Message) -> list[bytes | memoryview]:
 
 
 def _first_chunk(data: bytes) -> int:
-    """The chunk that the first message is of."""
-    length = header_length(data[: LENGTH.size])
-    return unpack_header(data[LENGTH.size : LENGTH.size + length])[0].chunk
+    """The chunk that the first message is of.
+
+    Raises:
+        MessageError: the bytes are damaged.
+    """
+    try:
+        length = header_length(data[: LENGTH.size])
+        return unpack_header(data[LENGTH.size : LENGTH.size + length])[0].chunk
+    except (ValueError, struct.error) as error:
+        raise MessageError(f"a damaged state file: {error}") from error
 
 
 def _read_one(view: memoryview) -> tuple[Message, memoryview]:
