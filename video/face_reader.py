@@ -62,9 +62,12 @@ class FaceReader:
     def frames(self, latents_BCTHW: torch.Tensor) -> AlignedFrames:
         """Decode at the portrait's own pose: 4 frames per latent."""
         parts = []
+        last = self._codec.still_field(self.portrait_13HW)
         for index in range(latents_BCTHW.shape[2]):
             local = latents_BCTHW[:, POSE_CHANNELS:, index : index + 1]
-            motion = self._codec.face_motion(local, self.portrait_13HW, self.reading)
+            motion, last = self._codec.streamed_motion(
+                local, self.portrait_13HW, self.reading, last
+            )
             still = torch.zeros_like(motion.flow_N2FF)
             pictures = self._codec.render(motion, self.portrait_13HW, still)[0].transpose(0, 1)
             flow = resize(motion.flow_N2FF, *pictures.shape[-2:])

@@ -17,7 +17,7 @@ KNOTS_PER_LATENT = 2  # poses are stored at the 2nd and 4th frame of a latent; o
 POSE_CHANNELS = 6 * KNOTS_PER_LATENT
 POSE_SCALE_6 = (0.06, 0.04, 0.03, 0.35, 0.35, 0.35)  # about one standard deviation each
 PIXELS_PER_CM = 8.6  # of the canonical 256-pixel picture at the head's depth
-SMOOTHING = 0.2  # share of the way to the target moved per frame, twice in cascade
+SMOOTHING = 0.3  # share of the way to the target moved per frame, twice in cascade
 
 
 def pose_to_latents(pose_BT6: torch.Tensor, grid: int) -> torch.Tensor:
@@ -45,7 +45,7 @@ def smooth_pose(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Low-pass poses frame by frame and return them with the filter's next state [B, 2, 6].
 
-    Two one-pole filters in cascade: heads move below about 2 Hz, what is faster is sampling noise.
+    Two one-pole filters in cascade: heads move below about 3 Hz, what is faster is sampling noise.
     """
     first, second = state_B26[:, 0], state_B26[:, 1]
     smoothed = []

@@ -30,7 +30,7 @@ from video.head_pose import (
     smooth_depth,
     smooth_pose,
 )
-from video.motion_field import MotionField
+from video.motion_field import MotionField, ease
 from video.motion_nets import (
     EYES_BOX,
     MOUTH_BOX,
@@ -106,10 +106,15 @@ class MotionDecoderState:
     depth_B1HW: torch.Tensor
     pose_B6: torch.Tensor
     smooth_B26: torch.Tensor
+    field_B3SS: torch.Tensor
 
     def export_state(self) -> dict[str, torch.Tensor]:
         """Return what changes while decoding; the portrait itself is the session's input."""
-        return {"pose": self.pose_B6.clone(), "smooth": self.smooth_B26.clone()}
+        return {
+            "pose": self.pose_B6.clone(),
+            "smooth": self.smooth_B26.clone(),
+            "field": self.field_B3SS.clone(),
+        }
 
     def import_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Continue from an exported state of the same portrait.
@@ -122,6 +127,7 @@ class MotionDecoderState:
             raise ValueError(f"state {sorted(state)} is not one of a motion decoder")
         self.pose_B6 = state["pose"].to(self.pose_B6)
         self.smooth_B26 = state["smooth"].to(self.smooth_B26)
+        self.field_B3SS = state["field"].to(self.field_B3SS)
 
 
 class MotionCodec(nn.Module):
@@ -189,6 +195,7 @@ class MotionCodec(nn.Module):
             depth_B1HW=depth,
             pose_B6=image_BCHW.new_zeros(batch, 6),
             smooth_B26=image_BCHW.new_zeros(batch, 2, 6),
+            field_B3SS=self.still_field(canonical),
         )
 
     def decode(self, latents_BCTHW: torch.Tensor, state: DecoderState) -> torch.Tensor:
@@ -201,8 +208,8 @@ class MotionCodec(nn.Module):
         pose = latents_to_pose(latents_BCTHW[:, :POSE_CHANNELS], state.pose_B6)
         state.pose_B6 = pose[:, -1]
         smoothed, state.smooth_B26 = smooth_pose(pose, state.smooth_B26)
-        motion = self.face_motion(
-            latents_BCTHW[:, POSE_CHANNELS:], state.canonical_BCHW, state.reading
+        motion, state.field_B3SS = self.streamed_motion(
+            latents_BCTHW[:, POSE_CHANNELS:], state.canonical_BCHW, state.reading, state.field_B3SS
         )
         frames = self.frames_per_latent
         return torch.cat(
@@ -250,6 +257,37 @@ class MotionCodec(nn.Module):
         those of each latent that are wanted, all four by default.
         """
         field_N3SS, emitted_NCSS = self.fields(local_BKTGG, reading, frames)
+        return self._painted(field_N3SS, emitted_NCSS, canonical_B3HW, reading)
+
+    def streamed_motion(
+        self,
+        local_BKTGG: torch.Tensor,
+        canonical_B3HW: torch.Tensor,
+        reading: PortraitReading,
+        last_B3SS: torch.Tensor,
+    ) -> tuple[FaceMotion, torch.Tensor]:
+        """Return `face_motion` with latents eased into each other, and the last frame's field.
+
+        `last_B3SS` is the field of the frame before, `still_field` at the start.
+        """
+        field_N3SS, emitted_NCSS = self.fields(local_BKTGG, reading)
+        shape = (len(local_BKTGG), -1, self.frames_per_latent)
+        eased, last_B3SS = ease(torch.unflatten(field_N3SS, 0, shape), last_B3SS)
+        field_N3SS = eased.flatten(0, 2)
+        return self._painted(field_N3SS, emitted_NCSS, canonical_B3HW, reading), last_B3SS
+
+    def still_field(self, canonical_B3HW: torch.Tensor) -> torch.Tensor:
+        """Return the field of a face that does not differ from its portrait."""
+        side = self.config.field_side
+        return canonical_B3HW.new_zeros(len(canonical_B3HW), 3, side, side)
+
+    def _painted(
+        self,
+        field_N3SS: torch.Tensor,
+        emitted_NCSS: torch.Tensor,
+        canonical_B3HW: torch.Tensor,
+        reading: PortraitReading,
+    ) -> FaceMotion:
         fine_N3FF = resize(field_N3SS, FINE, FINE)
         flow = fine_N3FF[:, :2].clone()
         paints = []

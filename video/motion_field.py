@@ -16,6 +16,8 @@ from torch import nn
 
 HIDDEN_SCALE = 6.0  # weight of "not visible" beside pixels of flow when components are found
 
+EASE = 0.4  # share of the jump from latent to latent that its first frame keeps
+
 
 class MotionField(nn.Module):
     """Project displacement fields to latents and back, cell by cell.
@@ -95,3 +97,19 @@ def fit_motion_field(core: MotionField, fields_NFQSS: torch.Tensor) -> float:
     floor = 0.2 * float(deviation_GGK.square().mean().sqrt())
     core.scale_GGK.copy_(deviation_GGK.clamp_min(floor))
     return kept / max(total, 1e-12)
+
+
+def ease(field_BTFQSS: torch.Tensor, last_BQSS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Close the jump from latent to latent over the latent's frames; return the last frame too.
+
+    Motion within a latent is smooth by its components, but latents that were generated do not quite
+    meet. The first frame keeps `EASE` of the jump to it, the next ones ever less, so that what
+    moves evenly comes hardly later.
+    """
+    share_F = EASE ** torch.arange(1.0, field_BTFQSS.shape[2] + 1.0, device=field_BTFQSS.device)
+    eased = []
+    for field_BFQSS in field_BTFQSS.unbind(1):
+        jump_BQSS = last_BQSS - field_BFQSS[:, 0]
+        eased.append(field_BFQSS + jump_BQSS[:, None] * share_F.to(jump_BQSS)[:, None, None, None])
+        last_BQSS = eased[-1][:, -1]
+    return torch.stack(eased, dim=1), last_BQSS

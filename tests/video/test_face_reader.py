@@ -61,7 +61,8 @@ def test_flow_and_paint_have_the_size_of_pictures(
 ) -> None:
     reader = FaceReader(codec, picture)
     frames = reader.frames(_latents(codec))
-    motion = codec.face_motion(_latents(codec)[:, POSE_CHANNELS:], picture, reader.reading)
+    local, still = _latents(codec)[:, POSE_CHANNELS:], codec.still_field(picture)
+    motion, _ = codec.streamed_motion(local, picture, reader.reading, still)
     assert frames.flow_N2HW.shape == (8, 2, 256, 256)
     torch.testing.assert_close(
         torch.nn.functional.avg_pool2d(frames.flow_N2HW, 2)[..., 8:-8, 8:-8],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from video.motion_field import MotionField, fit_motion_field
+from video.motion_field import EASE, MotionField, ease, fit_motion_field
 
 pytestmark = pytest.mark.unit
 
@@ -43,3 +43,26 @@ def test_latents_have_about_unit_size() -> None:
 def test_a_side_that_is_no_multiple_of_the_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple"):
         MotionField(grid=3, side=8, components=1, frames_per_latent=4)
+
+
+def _steps(*heights: float) -> torch.Tensor:
+    """Fields of latents that stand still, each at another height: all change is at the borders."""
+    return torch.tensor(heights)[None, :, None, None, None, None].expand(1, -1, 4, 3, 2, 2)
+
+
+def test_a_jump_between_latents_is_spread_over_the_frames_after_it() -> None:
+    eased, last = ease(_steps(0.0, 1.0), torch.zeros(1, 3, 2, 2))
+    frames = eased[0, :, :, 0, 0, 0].flatten()
+    torch.testing.assert_close(frames[4:], 1.0 - EASE ** torch.arange(1.0, 5.0))
+    torch.testing.assert_close(last, eased[:, -1, -1])
+
+
+def test_what_stands_still_stays_and_any_cut_is_the_same() -> None:
+    still, _ = ease(_steps(2.0, 2.0), torch.full((1, 3, 2, 2), 2.0))
+    assert torch.equal(still, _steps(2.0, 2.0))
+    fields, start = torch.randn(1, 5, 4, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    whole, end = ease(fields, start)
+    first, between = ease(fields[:, :2], start)
+    second, last = ease(fields[:, 2:], between)
+    assert torch.equal(torch.cat((first, second), dim=1), whole)
+    assert torch.equal(last, end)
