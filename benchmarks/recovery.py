@@ -37,6 +37,8 @@ LIMIT_S = 5.0
 GROWTH_MB = 60.0
 # Chunks between two faults, so that each finds the chain whole and a checkpoint under way.
 REST_CHUNKS = 3
+# Chunks before the first fault: all checkpoints that there will be are there.
+FIRST_CHUNKS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class Footprint:
             actors_mb=actors_mb,
             num_fds=driver.num_fds(),
             num_processes=len(driver.children(recursive=True)),
-            num_files=sum(1 for path in folder.rglob("*") if path.is_file()),
+            num_files=sum(1 for path in folder.rglob("*") if not path.is_dir()),
         )
 
     def row(self, name: str) -> list[str]:
@@ -97,7 +99,7 @@ class Subject:
         settings = ChainSettings(pictures_per_chunk=pictures)
         with open_ray_chain(self.recipes(), settings, num_spares=num_spares) as chain:
             with Stream(chain, self.scripts) as stream:
-                stream.flow(REST_CHUNKS)
+                stream.flow(FIRST_CHUNKS)
                 yield chain, stream
             chain.close()
         self._check(stream)
