@@ -23,6 +23,7 @@ from pipeline.staged_chain import ChainSettings, StagedChain
 from pipeline.trace import chrome_trace
 from pipeline.watch_socket import Watcher
 from tests.support.leaks import Running
+from tests.support.ray_nodes import pid_of
 from tests.support.toy_chains import stream
 from tests.support.toy_stages import (
     PICTURES,
@@ -38,7 +39,7 @@ from video.chunk import VideoChunk
 
 pytest.importorskip("ray")
 
-from pipeline.supervisor import RayHandle, open_ray_chain
+from pipeline.supervisor import open_ray_chain
 
 pytestmark = [pytest.mark.ray, pytest.mark.stream]
 
@@ -60,17 +61,6 @@ def chain() -> Iterator[StagedChain]:
         yield opened
     leaked = Running.now().leaked_since(before)
     assert not leaked, f"still running: {leaked}"
-
-
-def pid_of(chain: StagedChain, position: int) -> int:
-    """The process at a position, once it has one."""
-    until_s = time.monotonic() + 120
-    while time.monotonic() < until_s:
-        handle = chain.controller.handles()[position]
-        if isinstance(handle, RayHandle) and handle.pid is not None:
-            return handle.pid
-        time.sleep(0.02)
-    raise AssertionError(f"no process at position {position}")
 
 
 def test_it_can_be_watched_and_recorded_across_processes(chain: StagedChain) -> None:

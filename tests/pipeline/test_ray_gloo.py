@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from pipeline.staged_chain import ChainSettings, StagedChain
 from pipeline.watch_settings import WatchSettings
 from tests.support.leaks import Running
+from tests.support.ray_nodes import pid_of
 from tests.support.toy_stages import (
     PICTURES,
     same,
@@ -21,7 +21,7 @@ from tests.support.toy_stages import (
 
 pytest.importorskip("ray")
 
-from pipeline.supervisor import RayHandle, open_ray_chain
+from pipeline.supervisor import open_ray_chain
 
 pytestmark = [pytest.mark.ray, pytest.mark.stream]
 
@@ -43,17 +43,6 @@ def chain() -> Iterator[StagedChain]:
         yield opened
     leaked = Running.now().leaked_since(before)
     assert not leaked, f"still running: {leaked}"
-
-
-def pid_of(chain: StagedChain, position: int) -> int:
-    """The process at a position, once it has one."""
-    until_s = time.monotonic() + 120
-    while time.monotonic() < until_s:
-        handle = chain.controller.handles()[position]
-        if isinstance(handle, RayHandle) and handle.pid is not None:
-            return handle.pid
-        time.sleep(0.02)
-    raise AssertionError(f"no process at position {position}")
 
 
 def test_a_stage_that_is_killed_is_joined_again_and_no_bit_changes(chain: StagedChain) -> None:
