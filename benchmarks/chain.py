@@ -25,7 +25,7 @@ TRANSPORTS = ["unix", "tcp", "gloo"]
 
 def throughput(quick: bool) -> list[Section]:
     """Two actors against one process."""
-    steps, chunks, repeats = (36, 1, 1) if quick else (40, 16, 5)
+    steps, chunks, repeats = (36, 1, 1) if quick else (40, 12, 3)
     return chain_throughput.measure(
         "pocket", num_steps=steps, num_chunks=chunks, num_repeats=repeats
     )
