@@ -19,11 +19,13 @@ from report import table
 from pipeline.catalog import model_path
 from pipeline.chain import LocalChain
 from pipeline.cuts import cut_at
+from pipeline.decode_stage import DecodeStage
+from pipeline.denoise_stage import DenoiseStage
 from pipeline.model import Model, load_model
 from pipeline.plan import Plan, StageSpec, Step
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
 from pipeline.sampler import pure_noise
-from pipeline.stage import ChunkWork, DecodeStage, DenoiseStage, SessionInputs, Stage
+from pipeline.stage import ChunkWork, SessionInputs, Stage
 from video.reference import load_portrait
 
 LIMIT = 1.8

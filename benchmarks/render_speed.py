@@ -23,8 +23,9 @@ from tiled_speech import write_tiled_speech
 
 from pipeline.catalog import model_path
 from pipeline.conditioner import Conditioner
+from pipeline.decode_stage import DecodeStage
+from pipeline.denoise_stage import DenoiseStage
 from pipeline.speech import SpeechWindows
-from pipeline.stage import DecodeStage, DenoiseStage
 from services.options import RenderRequest, parse_crop_option, parse_size
 from services.render import RenderSummary, render
 from video.record import Mp4Recorder

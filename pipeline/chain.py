@@ -9,12 +9,14 @@ import torch
 
 from pipeline.chain_export import Progress, pack_progress, unpack_progress
 from pipeline.cuts import join_neighbours
+from pipeline.decode_stage import DecodeStage
+from pipeline.denoise_stage import DenoiseStage
 from pipeline.errors import PlanError
-from pipeline.plan import Plan, Step
+from pipeline.plan import Plan
 from pipeline.sampler import Denoiser
 from pipeline.session_state import SessionState
 from pipeline.sink_store import SinkStore
-from pipeline.stage import ChunkWork, DecodeStage, DenoiseStage, SessionInputs, Stage
+from pipeline.stage import ChunkWork, SessionInputs, Stage
 from video.chunk import VideoChunk
 from video.codec import VideoCodec
 
@@ -205,6 +207,11 @@ class LocalChain:
         stages = (*self._denoise_stages, self._decode_stage)
         return sum(stage.memory_bytes(session) for stage in stages)
 
+    def num_evaluations(self, session: str) -> int:
+        """How often the network ran for a session so far."""
+        stages = [s for s in self._denoise_stages if isinstance(s, DenoiseStage)]
+        return sum(stage.num_evaluations(session) for stage in stages)
+
     def export_state(self, session: str) -> SessionState:
         """The state of every stage, the chunks between them, and pictures not taken yet."""
         held = self._sessions[session]
@@ -240,18 +247,17 @@ class LocalChain:
 
 
 def _require_runnable(plan: Plan) -> None:
-    """Refuse steps that need more than one network at full resolution, and a decoder elsewhere."""
+    """Refuse steps that need more than one network, and a decoder elsewhere."""
     if plan.decoder is not None:
         raise PlanError(
             f"plan {plan.name}: decoder {plan.decoder!r} names a device, but the in-process chain "
             "decodes where the model is: leave decoder out"
         )
     for index, step in enumerate(plan.steps):
-        plain = Step(sigma_in=step.sigma_in, sigma_out=step.sigma_out, rule=step.rule)
-        if step != plain:
+        if step.adapter is not None or step.guidance != 1.0:
             raise PlanError(
-                f"plan {plan.name}: step {index} sets resolution, adapter, guidance or forecast, "
-                "which the in-process chain does not run: leave them at their defaults"
+                f"plan {plan.name}: step {index} sets adapter or guidance, which the in-process "
+                "chain does not run: leave them at their defaults"
             )
 
 
@@ -266,16 +272,7 @@ def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[DenoiseStage]:
             network = copy.deepcopy(denoiser.network).to(device)
             placed[device] = (replace(denoiser, network=network), SinkStore(network))
         stage_denoiser, sinks = placed[device]
-        stages.append(
-            DenoiseStage(
-                stage_denoiser,
-                spec.steps,
-                first_step=plan.first_step(index),
-                window_frames=plan.window_frames,
-                frames_per_chunk=plan.frames_per_chunk,
-                sinks=sinks,
-            )
-        )
+        stages.append(DenoiseStage(stage_denoiser, plan, index, sinks=sinks))
     return stages
 
 

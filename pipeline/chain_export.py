@@ -18,7 +18,7 @@ class Progress:
     """A session between two chunks.
 
     `submitted` is the last chunk that went in (-1: none). `works` are chunks under way, oldest
-    first, each as the steps behind it left it (its sigma says which those are). `ready` are
+    first, each as the steps behind it left it (its step says which come next). `ready` are
     pictures that came out and were not taken yet.
     """
 
@@ -74,7 +74,9 @@ def _pack(work: ChunkWork) -> SessionState:
     }
     if work.reference_BCTHW is not None:
         tensors["reference_BCTHW"] = work.reference_BCTHW
-    numbers = {"index": work.latent.index, "start_frame": work.latent.start_frame}
+    tensors |= {f"carried/{name}": tensor for name, tensor in work.carried.items()}
+    latent = work.latent
+    numbers = {"index": latent.index, "start_frame": latent.start_frame, "step": latent.step}
     return SessionState(tensors=tensors, numbers=numbers)
 
 
@@ -87,8 +89,10 @@ def _unpack(session: str, state: SessionState) -> ChunkWork:
             index=state.numbers["index"],
             start_frame=state.numbers["start_frame"],
             sigma=float(state.tensors["sigma"]),
+            step=state.numbers["step"],
         ),
         audio_LCT=state.tensors["audio_LCT"],
         cond_CTHW=state.tensors["cond_CTHW"],
         reference_BCTHW=state.tensors.get("reference_BCTHW"),
+        carried=state.part("carried").tensors,
     )

@@ -21,6 +21,7 @@ from pipeline.speech import SpeechWindows
 from pipeline.stage import ChunkWork
 from pipeline.sync import AVSynchronizer, Pair
 from video.chunk import VideoChunk
+from video.hinge import resized
 
 
 class AvatarGenerator:
@@ -100,9 +101,10 @@ class AvatarGenerator:
         index, self._next_chunk = self._next_chunk, self._next_chunk + 1
         cond_CTHW = self._conditioner.push(audio_LCT)
         start_frame = index * self.plan.frames_per_chunk
+        resolution = self.plan.steps[0].resolution
         work = ChunkWork(
             session=self.session,
-            latent=pure_noise(self.seed, index, start_frame, cond_CTHW),
+            latent=pure_noise(self.seed, index, start_frame, resized(cond_CTHW, resolution)),
             audio_LCT=audio_LCT,
             cond_CTHW=cond_CTHW,
         )

@@ -29,6 +29,7 @@ from pipeline.chain import LocalChain, Schedule
 from pipeline.conditioner import Conditioner
 from pipeline.errors import ModelError
 from pipeline.plan import Plan
+from pipeline.plugins.registry import make_plugins
 from pipeline.sampler import Denoiser
 from pipeline.stage import SessionInputs
 from video.codec import VideoCodec
@@ -125,6 +126,7 @@ class Model:
             network=self.parts.dit,
             prediction=self.config.prediction,
             sink_distance=plan.sink_distance,
+            plugins=make_plugins(plan),
         )
 
     def local_chain(self, plan: Plan, *, schedule: Schedule = "sequential") -> LocalChain:

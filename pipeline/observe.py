@@ -12,7 +12,6 @@ from pipeline.chain import LocalChain
 from pipeline.generator import AvatarGenerator
 from pipeline.model import Model
 from pipeline.plan import Plan
-from pipeline.sampler import Denoiser
 from video.codec import DecoderState, VideoCodec
 
 OnLatents = Callable[[torch.Tensor], None]
@@ -74,11 +73,6 @@ def open_observed(
     fps: Fraction | None = None,
 ) -> AvatarGenerator:
     """Open the session that a render would be, with its latents shown to `on_latents`."""
-    denoiser = Denoiser(
-        network=model.parts.dit,
-        prediction=model.config.prediction,
-        sink_distance=plan.sink_distance,
-    )
     codec = ObservedCodec(model.codec, on_latents, pictures=pictures)
     return AvatarGenerator(
         model,
@@ -87,5 +81,5 @@ def open_observed(
         sample_rate=sample_rate,
         seed=seed,
         fps=fps,
-        chain=LocalChain.from_plan(plan, denoiser, codec),
+        chain=LocalChain.from_plan(plan, model.denoiser(plan), codec),
     )

@@ -13,10 +13,12 @@ from video.chunk import LatentChunk, VideoChunk
 _WORK_TENSORS = ("latents_CTHW", "audio_LCT", "cond_CTHW")
 # Only in the first chunk of a reference that takes the place of another.
 _REFERENCE = "reference_BCTHW"
+# What plug-ins remember of the chunk.
+_CARRIED = "carried/"
 
 
-def pack_work(work: ChunkWork, *, epoch: int, due_ns: int, step: int) -> Message:
-    """A chunk of latents after `step` steps of its plan."""
+def pack_work(work: ChunkWork, *, epoch: int, due_ns: int) -> Message:
+    """A chunk of latents on its way."""
     tensors = {
         "latents_CTHW": work.latent.latents_CTHW,
         "audio_LCT": work.audio_LCT,
@@ -24,6 +26,7 @@ def pack_work(work: ChunkWork, *, epoch: int, due_ns: int, step: int) -> Message
     }
     if work.reference_BCTHW is not None:
         tensors[_REFERENCE] = work.reference_BCTHW
+    tensors |= {f"{_CARRIED}{name}": tensor for name, tensor in work.carried.items()}
     return Message(
         kind="work",
         session=work.session,
@@ -33,7 +36,7 @@ def pack_work(work: ChunkWork, *, epoch: int, due_ns: int, step: int) -> Message
         facts={
             "start_frame": work.latent.start_frame,
             "sigma": float(work.latent.sigma),
-            "step": step,
+            "step": work.latent.step,
         },
         tensors=tensors,
     )
@@ -45,13 +48,16 @@ def unpack_work(message: Message) -> ChunkWork:
     Raises:
         MessageError: the message holds no chunk.
     """
-    if message.kind != "work" or set(message.tensors) - {_REFERENCE} != set(_WORK_TENSORS):
+    carried = {name for name in message.tensors if name.startswith(_CARRIED)}
+    own = set(message.tensors) - carried - {_REFERENCE}
+    if message.kind != "work" or own != set(_WORK_TENSORS):
         raise MessageError(f"a message of kind {message.kind} holds no chunk of latents")
     latent = LatentChunk(
         latents_CTHW=message.tensors["latents_CTHW"],
         index=message.chunk,
         start_frame=_integer(message.facts, "start_frame"),
         sigma=_number(message.facts, "sigma"),
+        step=_integer(message.facts, "step"),
     )
     return ChunkWork(
         session=message.session,
@@ -59,6 +65,7 @@ def unpack_work(message: Message) -> ChunkWork:
         audio_LCT=message.tensors["audio_LCT"],
         cond_CTHW=message.tensors["cond_CTHW"],
         reference_BCTHW=message.tensors.get(_REFERENCE),
+        carried={name.removeprefix(_CARRIED): message.tensors[name] for name in sorted(carried)},
     )
 
 

@@ -7,7 +7,8 @@ docs/structure.md. Every placement of one plan gives the same numbers.
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,6 +18,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.catalog import is_bare_name, plan_path, shipped_plans
 from pipeline.errors import PlanError
+from pipeline.route import LEVEL_TOLERANCE, Leg, ShortRoute, arriving_level, legs_through
+from video.hinge import factor
 
 Rule = Literal["euler", "renoise"]
 
@@ -79,12 +82,23 @@ class StageSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PluginSpec:
+    """A plug-in of a plan by its name in `pipeline/plugins`, with its options."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    options: Mapping[str, bool | int | float | str | list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The stages of a chain and the geometry of its chunks, in latent frames.
 
     `window_frames` is the length of a cache lane's ring, the current chunk included;
     `sink_distance` how far ahead of the current chunk the reference is placed in rotary time
-    (None leaves it where it is); `decoder` the device of the decode stage.
+    (None leaves it where it is); `decoder` the device of the decode stage. `short` lets later
+    chunks take fewer steps. `plugins` are at work in every step, in this order.
 
     Raises:
         ValueError: the steps do not descend from 1 to 0 without gaps, or the sizes do not fit.
@@ -98,6 +112,8 @@ class Plan:
     window_frames: int = 12
     sink_distance: int | None = 15
     decoder: str | None = None
+    short: ShortRoute | None = None
+    plugins: tuple[PluginSpec, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a plan that no chain could run."""
@@ -109,12 +125,20 @@ class Plan:
         if repeated:
             raise ValueError(f"stage name {repeated[0]} repeats: give each stage its own")
         _require_descent(self.steps)
+        _require_short(self.steps, self.short)
         _require_geometry(self.frames_per_chunk, self.window_frames, self.sink_distance)
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """All steps in order, whatever the cuts."""
         return tuple(step for stage in self.stages for step in stage.steps)
+
+    def legs(self, chunk: int) -> tuple[Leg, ...]:
+        """The way of a chunk through the steps: all of them, or the short route's."""
+        chosen: tuple[int, ...] = tuple(range(len(self.steps)))
+        if self.short is not None and chunk >= self.short.from_chunk:
+            chosen = self.short.steps
+        return legs_through(self.steps, chosen)
 
     def first_step(self, stage_index: int) -> int:
         """Index, among all steps, of the first step of a stage."""
@@ -133,12 +157,37 @@ def _require_descent(steps: tuple[Step, ...]) -> None:
         raise ValueError(f"the first sigma_in is {steps[0].sigma_in}: start from pure noise, 1.0")
     if steps[-1].sigma_out != 0.0:
         raise ValueError(f"the last sigma_out is {steps[-1].sigma_out}: end clean, at 0.0")
+    if steps[-1].resolution != 1.0:
+        raise ValueError(
+            f"the last step has resolution {steps[-1].resolution}: end at 1, which is decoded"
+        )
     for index, (before, after) in enumerate(pairwise(steps)):
-        if before.sigma_out != after.sigma_in:
+        factor(after.resolution / before.resolution)
+        arrives = arriving_level(before, after.resolution)
+        is_crossing = arrives != before.sigma_out
+        if abs(arrives - after.sigma_in) > (LEVEL_TOLERANCE if is_crossing else 0.0):
+            crossed = f", {arrives:.7f} after the hinge," if is_crossing else ""
             raise ValueError(
-                f"step {index} ends at sigma {before.sigma_out} but step {index + 1} starts at "
-                f"{after.sigma_in}: make them equal"
+                f"step {index} ends at sigma {before.sigma_out}{crossed} but step {index + 1} "
+                f"starts at {after.sigma_in}: make them equal"
             )
+
+
+def _require_short(steps: tuple[Step, ...], short: ShortRoute | None) -> None:
+    """Refuse a short route over steps that are not there, or that ends before the picture does."""
+    if short is None:
+        return
+    if len(short.steps) > len(steps) or short.steps[-1] >= len(steps):
+        raise ValueError(
+            f"short takes steps {list(short.steps)} of {len(steps)}: choose indices below "
+            f"{len(steps)}"
+        )
+    if steps[short.steps[-1]].resolution != 1.0:
+        raise ValueError(
+            f"short ends at step {short.steps[-1]}, of a lower resolution: end at full resolution"
+        )
+    if short.steps[0] != 0:
+        raise ValueError("short must begin with step 0, where noise is drawn")
 
 
 def _require_geometry(chunk: int, window: int, distance: int | None) -> None:

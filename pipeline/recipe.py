@@ -6,8 +6,10 @@ from typing import Any, Protocol
 
 import torch
 
+from pipeline.decode_stage import DecodeStage
+from pipeline.denoise_stage import DenoiseStage
 from pipeline.plan import Plan
-from pipeline.stage import DecodeStage, DenoiseStage, Stage
+from pipeline.stage import Stage
 from pipeline.step_cost import BatchProfile
 
 
@@ -70,14 +72,7 @@ class DenoiseRecipe:
         from pipeline.model import load_model
 
         model = load_model(self.model, device=self.device, dtype=self.dtype)
-        return DenoiseStage(
-            model.denoiser(self.plan),
-            self.plan.stages[self.index].steps,
-            first_step=self.plan.first_step(self.index),
-            window_frames=self.plan.window_frames,
-            frames_per_chunk=self.plan.frames_per_chunk,
-            batch=self.batch,
-        )
+        return DenoiseStage(model.denoiser(self.plan), self.plan, self.index, batch=self.batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,15 +5,17 @@ grid, F = latent frames.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from pipeline.plan import Step
+from pipeline.plugins.contract import Decision, Memory, Plugin, StepContext
+from pipeline.route import Leg
 from pipeline.sink_store import HeldSink
 from video.audio_tokens import AudioHistory, Heard, join_heard
 from video.chunk import LatentChunk
 from video.dit import SpeechToVideoDiT
+from video.hinge import carried_over, resized
 from video.kv_cache import KVCache, LanePlace
 from video.noise import (
     TIME_SCALE,
@@ -30,12 +32,14 @@ from video.noise import (
 class Denoiser:
     """The network and how to use it: the same for every session, chunk and step.
 
-    `sink_distance` is the plan's; `prediction` says what the network's output means.
+    `sink_distance` is the plan's; `prediction` says what the network's output means; `plugins` are
+    the plan's, in its order.
     """
 
     network: SpeechToVideoDiT
     prediction: PredictionKind
     sink_distance: int | None
+    plugins: tuple[Plugin, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,28 +47,57 @@ class Lane:
     """One step of one session, and what only it sees: its ring of past chunks and its sink.
 
     `index` is the step's in the plan. `history` is the speech that the step heard last, kept for
-    each step because in a pipeline every step is at another chunk.
+    each step because in a pipeline every step is at another chunk. `memory` is the plug-ins'.
     """
 
-    step: Step
     index: int
     cache: KVCache
     sink: HeldSink
     history: AudioHistory
+    memory: Memory = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWork:
     """One chunk at one step: a row of a batched pass.
 
-    `heard` is the chunk's speech, `cond_CTHW` the prior's latents (zeros without a prior).
+    `legs` is the chunk's way through the plan and `leg` where it is on it. `heard` is the chunk's
+    speech, `cond_CTHW` the prior's latents at the step's resolution (zeros without a prior);
+    `memory` what plug-ins remember of the chunk, which this step may change.
     """
 
+    session: str
     chunk: LatentChunk
+    legs: Sequence[Leg]
+    leg: Leg
     lane: Lane
     heard: tuple[Heard, ...] | None
     cond_CTHW: torch.Tensor
     seed: int
+    memory: Memory = field(default_factory=dict)
+
+    def context(self) -> StepContext:
+        """What plug-ins may know of it."""
+        return StepContext(
+            session=self.session,
+            chunk=self.chunk.index,
+            seed=self.seed,
+            legs=self.legs,
+            leg=self.leg,
+            latents_CTHW=self.chunk.latents_CTHW,
+            cond_CTHW=self.cond_CTHW,
+            ring_frames=self.lane.cache.index.num_filled,
+            chunk_memory=self.memory,
+            lane_memory=self.lane.memory,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMade:
+    """A chunk after a step, and how often the network ran for it."""
+
+    chunk: LatentChunk
+    evaluations: int
 
 
 def pure_noise(seed: int, index: int, start_frame: int, like_CTHW: torch.Tensor) -> LatentChunk:
@@ -73,47 +106,72 @@ def pure_noise(seed: int, index: int, start_frame: int, like_CTHW: torch.Tensor)
     return LatentChunk(latents_CTHW=latents_CTHW, index=index, start_frame=start_frame, sigma=1.0)
 
 
-def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[LatentChunk]:
+def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[StepMade]:
     """Each chunk after the step it is at; chunks of one size go through the network together.
 
     Every step reads and writes its own cache alone, so what a chunk becomes does not depend on the
-    others but for rounding (products are taken over the whole batch). Latents stay float32 between
-    steps whatever the network computes in. Source: Live Avatar, algorithm 4 (timestep forcing);
-    StreamDiffusion, the stream batch.
+    others but for rounding (products are taken over the whole batch). Where a plug-in says so, a
+    prediction takes the network's place. Latents stay float32 between steps whatever the network
+    computes in. Source: Live Avatar, algorithm 4 (timestep forcing); StreamDiffusion, the stream
+    batch.
 
     Raises:
         ValueError: a chunk's noise level is not the one its step starts from.
     """
     for work in works:
-        if work.chunk.sigma != work.lane.step.sigma_in:
+        if work.chunk.sigma != work.leg.step.sigma_in:
             raise ValueError(
-                f"chunk {work.chunk.index} is at sigma {work.chunk.sigma}, step {work.lane.index} "
-                f"starts at {work.lane.step.sigma_in}: run the steps in order"
+                f"chunk {work.chunk.index} is at sigma {work.chunk.sigma}, step {work.leg.index} "
+                f"starts at {work.leg.step.sigma_in}: run the steps in order"
             )
-    made: dict[int, LatentChunk] = {}
-    for rows in _by_size(works):
-        velocities = _velocities(denoiser, [works[row] for row in rows])
-        for row, velocity_CTHW in zip(rows, velocities, strict=True):
-            work = works[row]
-            made[row] = _advance(work.chunk, velocity_CTHW, work.lane, work.seed)
-    return [made[row] for row in range(len(works))]
+    contexts = [work.context() for work in works]
+    skippers = [_skipper(denoiser.plugins, ctx) for ctx in contexts]
+    velocities: dict[int, torch.Tensor] = {}
+    full = [row for row, skipper in enumerate(skippers) if skipper is None]
+    for rows in _alike(works, full):
+        ran = _velocities(denoiser, [works[r] for r in rows], [contexts[r] for r in rows])
+        velocities |= dict(zip(rows, ran, strict=True))
+    for row, skipper in enumerate(skippers):
+        if skipper is not None:
+            velocities[row] = skipper.predict(contexts[row])
+            continue
+        for plugin in denoiser.plugins:
+            plugin.after_step(contexts[row], velocities[row])
+    made = []
+    for row, (work, ctx) in enumerate(zip(works, contexts, strict=True)):
+        velocity_CTHW = velocities[row]
+        for plugin in denoiser.plugins:
+            velocity_CTHW = plugin.transform_velocity(ctx, velocity_CTHW)
+        chunk = _advance(work, velocity_CTHW)
+        made.append(StepMade(chunk=chunk, evaluations=int(skippers[row] is None)))
+    return made
 
 
-def _by_size(works: Sequence[StepWork]) -> list[list[int]]:
-    """Which works have latents of one size."""
-    groups: dict[torch.Size, list[int]] = {}
-    for row, work in enumerate(works):
-        groups.setdefault(work.chunk.latents_CTHW.shape, []).append(row)
+def _skipper(plugins: Sequence[Plugin], ctx: StepContext) -> Plugin | None:
+    """The plug-in that wants to stand in for the network at this step, if one does."""
+    skipping = [plugin for plugin in plugins if plugin.before_step(ctx) is Decision.SKIP]
+    return skipping[0] if skipping else None
+
+
+def _alike(works: Sequence[StepWork], rows: Sequence[int]) -> list[list[int]]:
+    """Which of these works can share a pass: latents of one size, one adapter."""
+    groups: dict[tuple[torch.Size, str | None], list[int]] = {}
+    for row in rows:
+        work = works[row]
+        groups.setdefault((work.chunk.latents_CTHW.shape, work.leg.step.adapter), []).append(row)
     return list(groups.values())
 
 
-def _velocities(denoiser: Denoiser, works: Sequence[StepWork]) -> list[torch.Tensor]:
+def _velocities(
+    denoiser: Denoiser, works: Sequence[StepWork], contexts: Sequence[StepContext]
+) -> list[torch.Tensor]:
     """The network's opinion on each chunk as a velocity, float32, from one pass."""
     network = denoiser.network
     weight = network.patch_embedding.weight
     xs = [work.chunk.latents_CTHW.to(weight.device) for work in works]
     conds = [work.cond_CTHW.to(weight.device) for work in works]
-    sigmas = torch.tensor([[work.lane.step.sigma_in] for work in works], dtype=torch.float64)
+    told = [[_told_sigma(denoiser.plugins, ctx)] for ctx in contexts]
+    sigmas = torch.tensor(told, dtype=torch.float64)
     t_BF = (TIME_SCALE * sigmas).float().to(weight.device).expand(-1, xs[0].shape[1])
     places = [
         LanePlace(start_frame=w.chunk.start_frame, cache=w.lane.cache, sink=w.lane.sink.sink)
@@ -129,10 +187,16 @@ def _velocities(denoiser: Denoiser, works: Sequence[StepWork]) -> list[torch.Ten
     )
     return [
         velocity_from_prediction(
-            denoiser.prediction, prediction_CTHW.float(), x, work.lane.step.sigma_in, cond
+            denoiser.prediction, prediction_CTHW.float(), x, work.leg.step.sigma_in, cond
         )
         for prediction_CTHW, x, work, cond in zip(prediction_BCTHW, xs, works, conds, strict=True)
     ]
+
+
+def _told_sigma(plugins: Sequence[Plugin], ctx: StepContext) -> float:
+    """The level that the network is told: the step's, unless a plug-in knows a better one."""
+    told = [sigma for plugin in plugins if (sigma := plugin.network_sigma(ctx)) != ctx.sigma]
+    return told[0] if told else ctx.sigma
 
 
 def _joined(works: Sequence[StepWork]) -> tuple[Heard, ...] | None:
@@ -141,17 +205,31 @@ def _joined(works: Sequence[StepWork]) -> tuple[Heard, ...] | None:
     return join_heard(heard) if heard else None
 
 
-def _advance(chunk: LatentChunk, velocity_CTHW: torch.Tensor, lane: Lane, seed: int) -> LatentChunk:
-    """The chunk at the noise level on which the lane's step ends."""
-    step, latents_CTHW = lane.step, chunk.latents_CTHW.to(velocity_CTHW)
+def _advance(work: StepWork, velocity_CTHW: torch.Tensor) -> LatentChunk:
+    """The chunk at the level and resolution of the step that follows on its way."""
+    step, latents_CTHW = work.leg.step, work.chunk.latents_CTHW.to(velocity_CTHW)
+    ratio = work.leg.to_resolution / step.resolution
     if step.rule == "euler":
         latents_CTHW = euler_step(latents_CTHW, velocity_CTHW, step.sigma_in, step.sigma_out)
+        if work.leg.is_hinge:
+            noise_CTHW = _fresh_noise(work, resized(latents_CTHW, ratio))
+            latents_CTHW = carried_over(latents_CTHW, step.sigma_out, ratio, noise_CTHW)
     else:
-        clean_CTHW = clean_estimate(latents_CTHW, velocity_CTHW, step.sigma_in)
-        # Step 0 drew the initial noise, so the noise that follows step k is number k + 1.
-        noise_CTHW = _noise(seed, chunk.index, lane.index + 1, chunk.start_frame, clean_CTHW)
-        latents_CTHW = renoise_step(clean_CTHW, noise_CTHW, step.sigma_out)
-    return replace(chunk, latents_CTHW=latents_CTHW, sigma=step.sigma_out)
+        clean_CTHW = resized(clean_estimate(latents_CTHW, velocity_CTHW, step.sigma_in), ratio)
+        latents_CTHW = renoise_step(clean_CTHW, _fresh_noise(work, clean_CTHW), step.sigma_out)
+    return replace(
+        work.chunk,
+        latents_CTHW=latents_CTHW,
+        sigma=work.leg.to_sigma,
+        step=work.leg.next_index,
+    )
+
+
+def _fresh_noise(work: StepWork, like_CTHW: torch.Tensor) -> torch.Tensor:
+    """The noise that follows a step; step 0 drew the first, so that after step k is k + 1."""
+    return _noise(
+        work.seed, work.chunk.index, work.leg.index + 1, work.chunk.start_frame, like_CTHW
+    )
 
 
 def _noise(

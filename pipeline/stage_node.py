@@ -82,18 +82,16 @@ class StageNode:
         *,
         name: str,
         settings: NodeSettings,
-        steps_done: int = 0,
         store: Checkpoints | None = None,
         on_crash: Callable[[BaseException], None] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Own the stage and the listener; nothing moves before `start`.
 
-        `steps_done` is what the plan has behind it when a chunk leaves; `on_crash` hears of
-        errors that are of the node itself and not of one session.
+        `on_crash` hears of errors that are of the node itself and not of one session.
         """
         self._stage, self._settings, self._store, self._clock_ns = stage, settings, store, clock_ns
-        self._steps_done, self._on_crash = steps_done, on_crash
+        self._on_crash = on_crash
         batch = stage.batch if isinstance(stage, BatchStage) else BatchProfile()
         self._max_batch = len(batch.ratios)
         self._inbox = Inbox(settings.edge.log_chunks, horizon_s=settings.horizon_s, profile=batch)
@@ -288,7 +286,7 @@ class StageNode:
             return pack_error(error, message)
 
     def _pack(self, work: ChunkWork, message: Message) -> Message:
-        return pack_work(work, epoch=message.epoch, due_ns=message.due_ns, step=self._steps_done)
+        return pack_work(work, epoch=message.epoch, due_ns=message.due_ns)
 
     def _show(self, held: _Open, pictures: Message) -> Message:
         """The pictures in the ring, if there is one, and a message that says so."""

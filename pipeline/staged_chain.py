@@ -188,7 +188,7 @@ class StagedChain:
             session.submitted = index
             self._incidents.submitted(work.session, index, session.time.due_ns(index))
         due_ns = session.time.deadline_ns(index)
-        self._source.append(pack_work(work, epoch=session.epoch, due_ns=due_ns, step=0))
+        self._source.append(pack_work(work, epoch=session.epoch, due_ns=due_ns))
 
     def _has_room(self, session: Session) -> bool:
         """Whether one more chunk fits the window, and every log that may have to be played again.

@@ -39,7 +39,6 @@ class ThreadHandle:
             listener,
             name=spec.name,
             settings=spec.settings,
-            steps_done=spec.recipe.steps_done,
             store=spec.open_checkpoints(),
             on_crash=lambda _: self._end_apart(),
         )

@@ -81,7 +81,6 @@ class Worker:
             listener,
             name=spec.name,
             settings=spec.settings,
-            steps_done=spec.recipe.steps_done,
             store=spec.open_checkpoints(),
             on_crash=lambda _: os._exit(1),
         )

@@ -16,13 +16,15 @@ class LatentChunk:
     """What the network makes at once, on its way through the denoising steps.
 
     `latents_CTHW` holds `frames_per_chunk` latent frames at noise level `sigma`; `index` counts
-    chunks from 0; `start_frame` is the absolute index of the first latent frame.
+    chunks from 0; `start_frame` is the absolute index of the first latent frame; `step` the step
+    of the plan that comes next.
     """
 
     latents_CTHW: torch.Tensor
     index: int
     start_frame: int
     sigma: float
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ def test_a_chain_of_sleepers_shows_every_chunk_in_order(folder: Path) -> None:
 
 
 def test_a_blank_chunk_weighs_what_was_asked_for() -> None:
-    message = pack_work(blank_work("s", 1 << 20), epoch=1, due_ns=0, step=0)
+    message = pack_work(blank_work("s", 1 << 20), epoch=1, due_ns=0)
     assert message.num_bytes == pytest.approx(1 << 20, abs=8)
 
 

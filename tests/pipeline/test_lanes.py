@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.chain import Chain, LocalChain, Schedule
+from pipeline.denoise_stage import DenoiseStage
 from pipeline.session_state import SessionState
-from pipeline.stage import ChunkWork, DenoiseStage
+from pipeline.stage import ChunkWork
 from pipeline.staged_chain import ChainSettings, StagedChain
 from pipeline.step_cost import BatchProfile
 from pipeline.thread_host import ThreadHost
@@ -295,7 +296,7 @@ def test_a_sink_is_filled_once_and_stays_until_its_last_holder_leaves() -> None:
         chain.prepare(twin)
         assert prefill.call_count == len(store) == 1
         stages[0].reset("a")
-        stages[1].process(with_sigma(small_works(INPUTS, 1)[0], 0.8))  # still there
+        stages[1].process(at_step(small_works(INPUTS, 1)[0], 1))  # still there
         chain.reset("a")
         assert len(store) == 1
         for index, work in enumerate(with_reference(small_works(twin, 6), 1, 9)):
@@ -308,8 +309,9 @@ def test_a_sink_is_filled_once_and_stays_until_its_last_holder_leaves() -> None:
     assert len(store) == 0
 
 
-def with_sigma(work: ChunkWork, sigma: float) -> ChunkWork:
-    return replace(work, latent=replace(work.latent, sigma=sigma))
+def at_step(work: ChunkWork, step: int) -> ChunkWork:
+    sigma = PLAN.steps[step].sigma_in
+    return replace(work, latent=replace(work.latent, sigma=sigma, step=step))
 
 
 def test_memory_is_that_of_rings_and_sinks_and_is_given_back() -> None:

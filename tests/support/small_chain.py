@@ -13,10 +13,12 @@ import torch
 
 from pipeline.chain import Chain, LocalChain, Schedule
 from pipeline.cuts import cut_at
+from pipeline.decode_stage import DecodeStage
+from pipeline.denoise_stage import DenoiseStage
 from pipeline.plan import Plan, StageSpec, Step
 from pipeline.recipe import Recipe
 from pipeline.sampler import Denoiser, pure_noise
-from pipeline.stage import ChunkWork, DecodeStage, DenoiseStage, SessionInputs
+from pipeline.stage import ChunkWork, SessionInputs
 from pipeline.step_cost import BatchProfile
 from video.chunk import VideoChunk
 from video.dit import SpeechToVideoDiT
@@ -102,14 +104,7 @@ def decode_stage() -> DecodeStage:
 
 
 def denoise_stage(plan: Plan, index: int, batch: BatchProfile | None = None) -> DenoiseStage:
-    return DenoiseStage(
-        denoiser(),
-        plan.stages[index].steps,
-        first_step=plan.first_step(index),
-        window_frames=plan.window_frames,
-        frames_per_chunk=plan.frames_per_chunk,
-        batch=batch,
-    )
+    return DenoiseStage(denoiser(), plan, index, batch=batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,52 @@
+"""The plug-ins that plans can name."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import PlanError
+from pipeline.plugins.contract import Plugin
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+# Where each plug-in's class is: a dataclass whose fields are its options in a plan.
+PLUGINS: dict[str, tuple[str, str]] = {}
+
+
+def make_plugins(plan: "Plan") -> tuple[Plugin, ...]:
+    """The plan's plug-ins in its order, each with its options.
+
+    Raises:
+        PlanError: one is unknown, an option is wrong, or they cannot work in this plan.
+    """
+    plugins = tuple(_make(plan, spec.name, dict(spec.options)) for spec in plan.plugins)
+    deciding = [plugin.name for plugin in plugins if plugin.skips]
+    if len(deciding) > 1:
+        raise PlanError(
+            f"plan {plan.name}: plug-ins {' and '.join(deciding)} would both decide which steps "
+            "run: keep one of them"
+        )
+    for plugin in plugins:
+        try:
+            plugin.check(plan)
+        except ValueError as error:
+            raise PlanError(f"plan {plan.name}: plug-in {plugin.name}: {error}") from error
+    return plugins
+
+
+def _make(plan: "Plan", name: str, options: dict[str, Any]) -> Plugin:
+    if name not in PLUGINS:
+        known = ", ".join(sorted(PLUGINS)) or "none"
+        raise PlanError(f"plan {plan.name}: plug-in {name!r} is unknown: use one of {known}")
+    module, cls = PLUGINS[name]
+    kind = getattr(importlib.import_module(module), cls)
+    try:
+        made: Plugin = TypeAdapter(kind).validate_python(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "options"
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise PlanError(f"plan {plan.name}: plug-in {name}: {field}: {message}") from error
+    return made
