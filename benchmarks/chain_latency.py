@@ -19,7 +19,8 @@ from report import table
 from pipeline.chain import Chain
 from pipeline.cuts import cut_evenly
 from pipeline.model import Model
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan
+from pipeline.plan_parse import load_plan
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
 from pipeline.staged_chain import StagedChain
 

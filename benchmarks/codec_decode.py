@@ -18,7 +18,7 @@ from audio.source import FileSource
 from pipeline.catalog import model_path
 from pipeline.model import Model, load_model
 from pipeline.observe import open_observed
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from video.reference import load_portrait
 
 GOAL_FPS = 100.0

@@ -25,7 +25,7 @@ from audio.source import FileSource
 from pipeline.catalog import model_path
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from services.options import parse_size
 from video.record import Mp4Recorder
 from video.reference import load_portrait

@@ -27,7 +27,8 @@ from report import table, write_report
 from pipeline.chain_settings import ChainSettings
 from pipeline.cuts import cut_evenly
 from pipeline.model import Model, load_model
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan
+from pipeline.plan_parse import load_plan
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
 from pipeline.staged_chain import StagedChain
 from pipeline.supervisor import open_ray_chain

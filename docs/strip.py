@@ -23,7 +23,7 @@ from pipeline.cast import read_cast
 from pipeline.catalog import model_path
 from pipeline.generator import AvatarGenerator
 from pipeline.model import Model, load_model
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from video.reference import load_portrait
 
 MAX_BYTES = 2 * 1024 * 1024

@@ -20,7 +20,7 @@ from audio.chunk import AudioChunk
 from audio.source import FileSource
 from pipeline.model import load_model
 from pipeline.observe import open_observed
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from services.eval_recording import EvalRequest, open_reader
 from video.chunk import VideoChunk
 from video.face_reader import FaceReader

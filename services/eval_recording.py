@@ -24,7 +24,7 @@ from pipeline.curves import best_lag, correlation, runs
 from pipeline.errors import ModelError
 from pipeline.model import Model, load_model
 from pipeline.observe import open_observed
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from video.crop import Crop
 from video.face_reader import FaceReader, FaceReading
 from video.motion_codec import MotionCodec

@@ -21,7 +21,8 @@ from pipeline.node_choice import Strategy
 from pipeline.outlook import MAX_LOAD, Outlook, outlook
 from pipeline.partition import DecoderChoice
 from pipeline.placement import PlacedStage, Placement
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan
+from pipeline.plan_parse import load_plan
 from pipeline.planner import PlacementRequest, place
 from pipeline.step_cost import ChainCosts, modelled_costs
 

@@ -16,7 +16,7 @@ from audio.resample import StreamResampler
 from audio.source import DEFAULT_MAX_SECONDS, FileSource, probe
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model, read_config
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from pipeline.recording import Recording
 from pipeline.timings import ChainTimings
 from services.chains import ChainTask, open_chain

@@ -22,7 +22,8 @@ from pipeline.curves import amplitude_ratio, best_lag, correlation, runs
 from pipeline.gates import missed
 from pipeline.model import Model, load_model
 from pipeline.observe import open_observed
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan
+from pipeline.plan_parse import load_plan
 from training.clip import FPS, LEAD_SAMPLES, NUM_FRAMES, SAMPLE_RATE
 from training.errors import InputError
 from training.eval_codec import motion_codec

@@ -13,7 +13,8 @@ from pipeline.decode_stage import DecodeStage
 from pipeline.denoise_stage import DenoiseStage
 from pipeline.errors import PlanError
 from pipeline.model import Model, load_model
-from pipeline.plan import Plan, StageSpec, Step, load_plan
+from pipeline.plan import Plan, StageSpec, Step
+from pipeline.plan_parse import load_plan
 from pipeline.sampler import Denoiser, pure_noise
 from pipeline.stage import ChunkWork, SessionInputs
 from tests.support.tiny_model import SIZE_PX, build_tiny_model

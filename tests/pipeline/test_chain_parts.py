@@ -14,7 +14,7 @@ from pipeline.frame_ring import FrameRing, RingSpec
 from pipeline.inbox import Inbox
 from pipeline.message import Message, MessageError
 from pipeline.outlog import OutLog
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,8 @@ from pipeline.catalog import configs_folder
 from pipeline.dit_work import sink_flops, step_works
 from pipeline.model import ModelConfig
 from pipeline.model_work import chain_work
-from pipeline.plan import Plan, StageSpec, Step, load_plan
+from pipeline.plan import Plan, StageSpec, Step
+from pipeline.plan_parse import load_plan
 from video.dit import SpeechToVideoDiT
 from video.dit_config import DiTConfig
 from video.kv_cache import Sink

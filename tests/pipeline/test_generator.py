@@ -17,7 +17,7 @@ from audio.source import ArraySource
 from pipeline.chain import Schedule
 from pipeline.generator import AvatarGenerator
 from pipeline.model import Model, load_model
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from pipeline.session_state import SessionState
 from pipeline.sync import Pair
 from tests.support.tiny_model import SIZE_PX, build_tiny_model

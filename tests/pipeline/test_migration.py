@@ -25,7 +25,8 @@ from pipeline.migration import recut_states
 from pipeline.model import Model, load_model
 from pipeline.packing import unpack_state
 from pipeline.placement import Placement
-from pipeline.plan import Plan, load_plan
+from pipeline.plan import Plan
+from pipeline.plan_parse import load_plan
 from pipeline.planner import PlacementRequest, place
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, state_shares
 from pipeline.sampler import pure_noise

@@ -18,7 +18,7 @@ from pipeline.catalog import configs_folder, shipped_models
 from pipeline.errors import ModelError
 from pipeline.generator import AvatarGenerator
 from pipeline.model import build_parts, load_model, read_config
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from tests.support.tiny_model import SIZE_PX, build_tiny_model, tiny_config
 from tests.support.viva import ROOT
 from video.errors import ImageError, WeightsError

@@ -10,7 +10,7 @@ from audio.chunk import AudioChunk
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model
 from pipeline.observe import open_observed
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from tests.support.tiny_model import SIZE_PX, build_tiny_model
 
 pytestmark = pytest.mark.stream

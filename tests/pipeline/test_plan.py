@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.catalog import model_path, plan_path, shipped_plans
 from pipeline.errors import PlanError
-from pipeline.plan import Plan, StageSpec, Step, load_plan, parse_plan
+from pipeline.plan import Plan, StageSpec, Step
+from pipeline.plan_parse import load_plan, parse_plan
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,7 @@ from audio.source import FileSource
 from pipeline.catalog import model_path
 from pipeline.generator import AvatarGenerator
 from pipeline.model import Model, load_model
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from video.reference import load_portrait
 
 pytestmark = pytest.mark.stream

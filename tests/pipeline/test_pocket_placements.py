@@ -12,7 +12,7 @@ from pipeline.chain import Chain
 from pipeline.cuts import cut_evenly
 from pipeline.generator import AvatarGenerator
 from pipeline.model import Model, load_model
-from pipeline.plan import load_plan
+from pipeline.plan_parse import load_plan
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
 from pipeline.staged_chain import ChainSettings, StagedChain
 from pipeline.thread_host import ThreadHost
