@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pipeline.plan import Plan
 
 # Where each plug-in's class is: a dataclass whose fields are its options in a plan.
-PLUGINS: dict[str, tuple[str, str]] = {}
+PLUGINS: dict[str, tuple[str, str]] = {
+    "omegance": ("pipeline.plugins.omegance", "Omegance"),
+}
 
 
 def make_plugins(plan: "Plan") -> tuple[Plugin, ...]:
