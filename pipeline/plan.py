@@ -14,8 +14,10 @@ from pydantic import ConfigDict
 
 from pipeline.plan_rules import require_coherent
 from pipeline.route import Leg, ShortRoute, legs_through
+from pipeline.window_spec import WindowSpec
 
 Rule = Literal["euler", "renoise"]
+Mode = Literal["live", "render"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -90,7 +92,9 @@ class Plan:
     `window_frames` is the length of a cache lane's ring, the current chunk included;
     `sink_distance` how far ahead of the current chunk the reference is placed in rotary time
     (None leaves it where it is); `decoder` the device of the decode stage. `short` lets later
-    chunks take fewer steps. `plugins` are at work in every step, in this order.
+    chunks take fewer steps. `plugins` are at work in every step, in this order. With `windows`,
+    chunks are their strides and see what lies in a window instead of a ring. `mode` says whether
+    somebody may watch as it is made (live), or only when all is done (render).
 
     Raises:
         ValueError: the steps do not descend from 1 to 0 without gaps, or the sizes do not fit.
@@ -106,6 +110,8 @@ class Plan:
     decoder: str | None = None
     short: ShortRoute | None = None
     plugins: tuple[PluginSpec, ...] = ()
+    windows: WindowSpec | None = None
+    mode: Mode = "live"
 
     def __post_init__(self) -> None:
         """Refuse a plan that no chain could run."""

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.catalog import is_bare_name, plan_path, shipped_plans
 from pipeline.errors import PlanError
 from pipeline.plan import Plan
+from pipeline.plan_schedule import Schedule
 
 # The longest plan imaginable is a tenth of this; reading YAML takes about a second per 100 kB.
 MAX_PLAN_BYTES = 1 << 16
@@ -48,7 +49,12 @@ def parse_plan(text: str, *, source: str) -> Plan:
         PlanError: names the source, the field and the remedy in one line.
     """
     try:
-        as_json = json.dumps(_parse_yaml(text))
+        values = _parse_yaml(text)
+        as_json = json.dumps(_unfolded(values))
+    except ValidationError as error:
+        raise PlanError(f"plan {source}: {_first_complaint(error, 'schedule')}") from error
+    except PlanError as error:
+        raise PlanError(f"plan {source}: {error}") from error
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise PlanError(f"plan {source} is not plain YAML ({reason}): fix its syntax") from error
@@ -56,6 +62,22 @@ def parse_plan(text: str, *, source: str) -> Plan:
         return TypeAdapter(Plan).validate_json(as_json, strict=True)
     except ValidationError as error:
         raise PlanError(f"plan {source}: {_first_complaint(error)}") from error
+
+
+def _unfolded(values: Any) -> Any:
+    """A plan's values with the stages that its schedule stands for; others as they are.
+
+    Raises:
+        PlanError: both are given.
+        ValidationError: the schedule is none.
+    """
+    if not isinstance(values, dict) or "schedule" not in values:
+        return values
+    if "stages" in values:
+        raise PlanError("schedule and stages both list the steps: keep one of them")
+    rest = {key: value for key, value in values.items() if key != "schedule"}
+    schedule = TypeAdapter(Schedule).validate_json(json.dumps(values["schedule"]), strict=True)
+    return {**rest, "stages": schedule.expanded()}
 
 
 class _PlanLoader(yaml.SafeLoader):
@@ -83,11 +105,13 @@ def _parse_yaml(text: str) -> Any:
     return yaml.load(text, _PlanLoader)  # noqa: S506 - a SafeLoader
 
 
-def _first_complaint(error: ValidationError) -> str:
-    """The first thing wrong with a plan as `field: what to do`."""
+def _first_complaint(error: ValidationError, *within: str) -> str:
+    """The first thing wrong with a plan, or with a field within it, as `field: what to do`."""
     details: Any = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in details["loc"]) or "the whole file"
+    field = ".".join(str(part) for part in (*within, *details["loc"]))
     message = str(details["msg"]).removeprefix("Value error, ")
     if details["type"] == "dataclass_type":
         message = "must be a mapping of fields; see configs/plans/pocket.yaml"
-    return " ".join(f"{field}: {message}".split())
+    if not field and details["type"] != "value_error":
+        field = "the whole file"
+    return " ".join(f"{field}: {message}".removeprefix(": ").split())

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pipeline.plan_schedule import MAX_STEPS
 from pipeline.route import LEVEL_TOLERANCE, arriving_level
+from pipeline.window_spec import window_complaints
 from video.hinge import factor
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
 
 Rule = Callable[["Plan"], Iterator[str]]
-
-MAX_STEPS = 256
 
 
 def require_coherent(plan: "Plan") -> None:
@@ -84,7 +84,8 @@ def _geometry(plan: "Plan") -> Iterator[str]:
     chunk, window, distance = plan.frames_per_chunk, plan.window_frames, plan.sink_distance
     if not 1 <= chunk <= 64:
         yield f"frames_per_chunk {chunk} must lie in 1..64"
-    if window < chunk or window % chunk or window > 4096:
+    is_ring = plan.windows is None
+    if is_ring and (window < chunk or window % chunk) or window > 4096:
         yield f"window_frames {window} must be a multiple of frames_per_chunk {chunk}"
     if distance is not None and not 0 <= distance <= 4096:
         yield f"sink_distance {distance} must lie in 0..4096, or be null"
@@ -96,4 +97,5 @@ RULES: dict[str, Rule] = {
     "schedule": _descent,
     "short route": _short,
     "geometry": _geometry,
+    "windows": window_complaints,
 }

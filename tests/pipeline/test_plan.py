@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.catalog import model_path, plan_path, shipped_plans
@@ -233,3 +233,58 @@ def test_shipped_names_win_over_files_of_the_same_name(
     assert plan_path("pocket").name == "pocket.yaml"
     assert model_path("mine") == Path("mine")
     assert model_path("./pocket") == Path("pocket")
+
+
+def scheduled(schedule: object, **others: object) -> str:
+    """A plan file that lists its steps the short way."""
+    return yaml.safe_dump({"name": "p", "mode": "render", "schedule": schedule, **others})
+
+
+def test_a_schedule_stands_for_evenly_spaced_levels_shifted_towards_noise() -> None:
+    plan = parse_plan(scheduled({"steps": 4, "shift": 5}), source="x")
+    assert [s.sigma_in for s in plan.steps] == pytest.approx([1, 0.9375, 5 / 6, 0.625])
+    assert all(a.sigma_out == b.sigma_in for a, b in pairwise(plan.steps))
+    assert len(plan.stages) == 1
+
+
+@settings(max_examples=20)
+@given(steps=st.integers(1, 256), shift=st.floats(0.1, 100))
+def test_every_schedule_leads_from_noise_to_clean_without_a_gap(steps: int, shift: float) -> None:
+    plan = parse_plan(scheduled({"steps": steps, "shift": shift}), source="x")
+    assert len(plan.steps) == steps
+    assert plan.steps[0].sigma_in == 1.0
+    assert plan.steps[-1].sigma_out == 0.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "names"),
+    [
+        ({"steps": 0}, "schedule: steps 0"),
+        ({"steps": 257}, "schedule: steps 257"),
+        ({"steps": 10**9}, "schedule: steps"),
+        ({"steps": 2.5}, "schedule.steps"),
+        ({"steps": 4, "shift": 0}, "schedule: shift"),
+        ({"steps": 4, "rule": "heun"}, "schedule.rule"),
+        ({"steps": 4, "speed": 1}, "schedule.speed"),
+        ({"shift": 5}, "schedule.steps"),
+        (3, "schedule: must be a mapping"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_in_one_line_naming_the_field(
+    schedule: object, names: str
+) -> None:
+    with pytest.raises(PlanError, match=f"^plan x: {names}") as refused:
+        parse_plan(scheduled(schedule), source="x")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_schedule_beside_stages_is_refused() -> None:
+    with pytest.raises(PlanError, match="keep one of them"):
+        parse_plan(scheduled({"steps": 4}, stages=[]), source="x")
+
+
+def test_a_plan_is_live_unless_it_says_otherwise() -> None:
+    assert parse_plan(yaml.safe_dump(GOOD), source="x").mode == "live"
+    assert parse_plan(yaml.safe_dump(changed(["mode"], "render")), source="x").mode == "render"
+    with pytest.raises(PlanError, match="mode"):
+        parse_plan(yaml.safe_dump(changed(["mode"], "later")), source="x")
