@@ -85,7 +85,7 @@ def _geometry(plan: "Plan") -> Iterator[str]:
     if not 1 <= chunk <= 64:
         yield f"frames_per_chunk {chunk} must lie in 1..64"
     is_ring = plan.windows is None
-    if is_ring and (window < chunk or window % chunk) or window > 4096:
+    if (is_ring and (window < chunk or window % chunk)) or window > 4096:
         yield f"window_frames {window} must be a multiple of frames_per_chunk {chunk}"
     if distance is not None and not 0 <= distance <= 4096:
         yield f"sink_distance {distance} must lie in 0..4096, or be null"
