@@ -68,6 +68,11 @@ COMMANDS = {
         "measure": Command(
             "figures of a codec on held-out clips", options.train_measure, "training.report:run"
         ),
+        "timesteps": Command(
+            "what few-step plans tell the network",
+            options.train_timesteps,
+            "training.timesteps:run",
+        ),
         "report": Command("draw a run's curves", options.train_report, "training.curves:run"),
     },
 }

@@ -356,6 +356,27 @@ def train_measure(parser: Parser) -> None:
     )
 
 
+def train_timesteps(parser: Parser) -> None:
+    """Options of `train timesteps`."""
+    parser.add_argument("--model", default="pocket", metavar="NAME|DIR", help="model (pocket)")
+    parser.add_argument("--plan", default="", metavar="NAME|FILE", help="plan (the model's)")
+    parser.add_argument(
+        "--count", type=whole(1, 64), default=4, metavar="N", help="clips to fit to (4)"
+    )
+    parser.add_argument(
+        "--chunks", type=whole(1, 64), default=4, metavar="N", help="chunks of each clip (4)"
+    )
+    parser.add_argument(
+        "--fineness",
+        type=whole(2, 64),
+        default=8,
+        metavar="N",
+        help="how many steps for each of the plan's make the result to come near to (8)",
+    )
+    _seed(parser, 0)
+    _writes(parser, out_file, "table to write, such as MODEL/timesteps.json")
+
+
 def train_report(parser: Parser) -> None:
     """Options of `train report`."""
     parser.add_argument("run", type=folder, metavar="RUN", help="folder of a training run")

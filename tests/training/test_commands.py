@@ -44,6 +44,7 @@ def test_the_set_of_options_changes_only_on_purpose(
         *("--core-shards", "--codec", "--speech", "--latents", "--parts", "--prior", "--painter"),
         *("--sheet", "--batches", "--recipe", "--workspace", "--list", "--init", "--core"),
         *("--begin-from", "--only", "--region", "--passes", "--expression"),
+        *("--model", "--plan", "--chunks", "--fineness"),
     }
 
 
