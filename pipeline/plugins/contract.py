@@ -11,6 +11,7 @@ Shape legend: C = latent channels, T = latent frames of the chunk, H, W = latent
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -66,15 +67,16 @@ class StepContext:
 
         Another resolution, adapter or guidance: nothing learnt before may be used.
         """
-        here = self.position
-        if here == 0:
-            return True
-        before, now = self.legs[here - 1].step, self.leg.step
-        return (before.resolution, before.adapter, before.guidance) != (
-            now.resolution,
-            now.adapter,
-            now.guidance,
-        )
+        return breaks(self.legs)[self.position]
+
+
+def breaks(legs: Sequence[Leg]) -> tuple[bool, ...]:
+    """Which steps of a way are another function of their input than the step before them.
+
+    The first is; so is one of another resolution, adapter or guidance.
+    """
+    kinds = [(leg.step.resolution, leg.step.adapter, leg.step.guidance) for leg in legs]
+    return (True, *(now != before for before, now in pairwise(kinds)))
 
 
 class Plugin(Protocol):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Where each plug-in's class is: a dataclass whose fields are its options in a plan.
 PLUGINS: dict[str, tuple[str, str]] = {
+    "forecast": ("pipeline.plugins.forecast", "Forecast"),
     "omegance": ("pipeline.plugins.omegance", "Omegance"),
     "timestep_aligner": ("pipeline.plugins.timestep_aligner", "TimestepAligner"),
 }
