@@ -101,18 +101,18 @@ def read_checkpoint(path: Path | str) -> dict[str, StoredTensor]:
     return {tensor.name: tensor for tensor in _read_header(path)}
 
 
-def read_config_metadata(path: Path | str) -> dict[str, Any]:
-    """Return the JSON object a safetensors file carries as metadata "config"; {} without one."""
+def read_config_metadata(path: Path | str, *, key: str = "config") -> dict[str, Any]:
+    """Return the JSON object a safetensors file carries as metadata `key`; {} without one."""
     path = Path(path)
     _refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("config", "{}")
+            text = (file.metadata() or {}).get(key, "{}")
         config = json.loads(text)
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if not isinstance(config, dict):
-        raise WeightsError(f"{path}: metadata 'config' is not a JSON object; save the file again")
+        raise WeightsError(f"{path}: metadata {key!r} is not a JSON object; save the file again")
     return config
 
 
