@@ -5,9 +5,11 @@ thread.
 """
 
 import contextlib
+import math
 import os
-import selectors
+import select
 import socket
+import time
 
 import torch
 
@@ -17,39 +19,65 @@ from pipeline.reach import nearest
 
 # What the kernel holds for a slow reader; more would only hide that it is slow.
 BUFFER_BYTES = 1 << 20
+# What is read ahead: a pocket chunk with all its parts.
+AHEAD_BYTES = 1 << 16
+# The kernel takes so many parts in one call.
+MAX_PARTS = 512
 # Linux holds 107 bytes of path in a socket's address.
 MAX_PATH_BYTES = 107
 
+Part = bytes | memoryview
+
 
 class ByteStream:
-    """One side of a connected stream socket; every call raises OSError once it is closed."""
+    """One side of a connected stream socket; every call raises OSError once it is closed.
+
+    One thread may read while another writes. Reading takes what is there, up to `AHEAD_BYTES`, so
+    that a small message costs one call of the system and not one for each of its parts.
+    """
 
     def __init__(self, sock: socket.socket, *, timeout_s: float) -> None:
         """Own the socket; whatever is read or written must be over within `timeout_s`."""
-        sock.settimeout(timeout_s)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = sock
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(sock, selectors.EVENT_READ)
+        sock.setblocking(False)
+        self._socket, self._timeout_s = sock, timeout_s
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._writable.register(sock, select.POLLOUT)
+        self._ahead = memoryview(bytearray(AHEAD_BYTES))
+        self._taken = self._filled = 0
 
     def await_bytes(self, timeout_s: float) -> bool:
         """Whether there is something to read by then; the end of the stream counts."""
-        return bool(self._selector.select(timeout_s))
+        return self._filled > self._taken or _is_ready(self._readable, timeout_s)
 
-    def write(self, data: bytes) -> None:
+    def write(self, *parts: Part) -> None:
         """Write all of it."""
-        self._socket.sendall(data)
+        until_s = time.monotonic() + self._timeout_s
+        while parts := self.write_now(*parts):
+            if not _is_ready(self._writable, until_s - time.monotonic()):
+                raise TimeoutError("the other side does not read")
+
+    def write_now(self, *parts: Part) -> tuple[Part, ...]:
+        """Write what the kernel takes at once; return the rest."""
+        try:
+            return rest_of(parts, self._socket.sendmsg(parts[:MAX_PARTS]))
+        except BlockingIOError:
+            return parts
 
     def write_tensor(self, tensor: torch.Tensor) -> None:
         """Write a tensor's bytes."""
         if tensor.numel():
-            self._socket.sendall(bytes_of(tensor.detach().cpu().contiguous()))
+            self.write(sent_bytes(tensor))
 
     def read(self, count: int) -> bytes:
         """Read so many bytes."""
+        if self._filled - self._taken >= count:
+            self._taken += count
+            return bytes(self._ahead[self._taken - count : self._taken])
         buffer = bytearray(count)
         self._read_into(memoryview(buffer))
         return bytes(buffer)
@@ -63,11 +91,31 @@ class ByteStream:
 
     def _read_into(self, view: memoryview) -> None:
         """Fill the view, or find that the other side is gone."""
-        while view:
-            count = self._socket.recv_into(view)
+        until_s = time.monotonic() + self._timeout_s
+        while True:
+            count = min(len(view), self._filled - self._taken)
+            view[:count] = self._ahead[self._taken : self._taken + count]
+            self._taken += count
+            view = view[count:]
+            if not view:
+                return
+            if len(view) >= AHEAD_BYTES:
+                view = view[self._receive(view, until_s) :]
+            else:
+                self._taken, self._filled = 0, self._receive(self._ahead, until_s)
+
+    def _receive(self, view: memoryview, until_s: float) -> int:
+        """Put what is there into the view, waiting for it; return how many bytes that were."""
+        while True:
+            try:
+                count = self._socket.recv_into(view)
+            except BlockingIOError:
+                if not _is_ready(self._readable, until_s - time.monotonic()):
+                    raise TimeoutError("the other side does not write") from None
+                continue
             if not count:
                 raise ConnectionError("the other side is gone")
-            view = view[count:]
+            return count
 
     @property
     def local_host(self) -> str:
@@ -84,14 +132,35 @@ class ByteStream:
     def __del__(self) -> None:
         """Give the descriptors back: whoever held the stream last has let it go."""
         self.close()
-        self._selector.close()
         self._socket.close()
+
+
+def _is_ready(poll: select.poll, timeout_s: float) -> bool:
+    """Whether a socket is ready by then, or will never be."""
+    return bool(poll.poll(math.ceil(max(timeout_s, 0.0) * 1e3)))
+
+
+def rest_of(parts: tuple[Part, ...], count: int) -> tuple[Part, ...]:
+    """What is left of the parts behind the first `count` bytes."""
+    for index, part in enumerate(parts):
+        if count < len(part):
+            return (memoryview(part)[count:], *parts[index + 1 :])
+        count -= len(part)
+    return ()
+
+
+def sent_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of any tensor that has some; those of a contiguous CPU tensor are not copied."""
+    if tensor.requires_grad or not tensor.is_cpu or not tensor.is_contiguous():
+        tensor = tensor.detach().cpu().contiguous()
+    return bytes_of(tensor)
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, not copied."""
-    flat = tensor.reshape(-1).view(torch.uint8)
-    return flat.numpy().data.cast("B")
+    if tensor.dtype is torch.bfloat16:  # which numpy does not know
+        tensor = tensor.view(torch.int16)
+    return tensor.numpy().data.cast("B")
 
 
 def connect_stream(address: str, *, timeout_s: float) -> ByteStream:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.checkpoint import Checkpoints, CheckpointStore, MemoryCheckpoints
+from pipeline.checkpoint import Checkpoints, MemoryCheckpoints
+from pipeline.checkpoint_store import CheckpointStore
 from pipeline.recipe import Recipe
 from pipeline.stage_node import NodeSettings
 

@@ -36,6 +36,7 @@ DTYPES = {
     "b1": torch.bool,
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_KINDS = frozenset(get_args(Kind))
 _FIELDS = frozenset(("v", "kind", "session", "epoch", "chunk", "due", "facts", "tensors"))
 
 
@@ -90,11 +91,10 @@ def pack_header(message: Message) -> bytes:
     Raises:
         MessageError: the message would be refused by whoever reads it.
     """
-    specs = []
-    for name, tensor in message.tensors.items():
-        if tensor.dtype not in _DTYPE_NAMES:
-            raise MessageError(f"tensor {name} of {tensor.dtype} cannot be sent")
-        specs.append([name, _DTYPE_NAMES[tensor.dtype], list(tensor.shape)])
+    _check_origin(message.kind, message.session)
+    _check_counts(message.kind, message.epoch, message.chunk, message.due_ns)
+    specs = [_packed_spec(name, tensor) for name, tensor in message.tensors.items()]
+    _checked_specs(specs)
     header: bytes = msgpack.packb(
         {
             "v": VERSION,
@@ -103,12 +103,20 @@ def pack_header(message: Message) -> bytes:
             "epoch": message.epoch,
             "chunk": message.chunk,
             "due": message.due_ns,
-            "facts": dict(message.facts),
+            "facts": _checked_facts(dict(message.facts)),
             "tensors": specs,
         }
     )
-    unpack_header(header)
-    return LENGTH.pack(len(header)) + header
+    prefix = LENGTH.pack(len(header))
+    header_length(prefix)
+    return prefix + header
+
+
+def _packed_spec(name: str, tensor: torch.Tensor) -> list[Any]:
+    """A tensor as a header announces it."""
+    if tensor.dtype not in _DTYPE_NAMES:
+        raise MessageError(f"tensor {name} of {tensor.dtype} cannot be sent")
+    return [name, _DTYPE_NAMES[tensor.dtype], list(tensor.shape)]
 
 
 def header_length(prefix: bytes) -> int:
@@ -130,16 +138,13 @@ def unpack_header(header: bytes) -> tuple[Message, tuple[TensorSpec, ...]]:
         MessageError: names the field that is missing, unknown, or out of its range.
     """
     fields = _unpack(header)
-    if set(fields) != _FIELDS:
+    if fields.keys() != _FIELDS:
         odd = sorted(str(name)[:40] for name in set(fields) ^ _FIELDS)
         raise MessageError(f"header fields missing or unknown: {', '.join(odd)}")
-    _require(fields["v"] == VERSION, f"version {fields['v']!r} is not {VERSION}")
-    _require(fields["kind"] in get_args(Kind), f"kind {str(fields['kind'])[:40]!r} is unknown")
-    for name in ("epoch", "chunk", "due"):
-        is_begin = (name, fields["kind"], fields[name]) == ("chunk", "state", BEFORE_ALL)
-        known = is_begin or _is_count(fields[name])
-        _require(known, f"{name} {str(fields[name])[:40]} is no count")
-    _require(_is_name(fields["session"]), "session is no short text")
+    if fields["v"] != VERSION:
+        raise MessageError(f"version {fields['v']!r} is not {VERSION}")
+    _check_origin(fields["kind"], fields["session"])
+    _check_counts(fields["kind"], fields["epoch"], fields["chunk"], fields["due"])
     message = Message(
         kind=fields["kind"],
         session=fields["session"],
@@ -162,41 +167,67 @@ def _unpack(header: bytes) -> dict[Any, Any]:
     return fields
 
 
+def _check_origin(kind: Any, session: Any) -> None:
+    """Refuse what is no kind, or no session's name."""
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise MessageError(f"kind {str(kind)[:40]!r} is unknown")
+    if not _is_name(session):
+        raise MessageError("session is no short text")
+
+
+def _check_counts(kind: str, epoch: Any, chunk: Any, due: Any) -> None:
+    """Refuse what is no count; only states may be of a time before all chunks."""
+    is_before_all = kind == "state" and chunk == BEFORE_ALL
+    counts = (("epoch", epoch), ("chunk", 0 if is_before_all else chunk), ("due", due))
+    for name, value in counts:
+        if not _is_count(value):
+            raise MessageError(f"{name} {str(value)[:40]} is no count")
+
+
 def _checked_facts(facts: Any) -> dict[str, Fact]:
     """Facts that are short texts, numbers, or counts by name."""
-    _require(isinstance(facts, dict), "facts is no map")
+    if not isinstance(facts, dict):
+        raise MessageError("facts is no map")
     for name, value in facts.items():
-        if isinstance(value, dict):
-            plain = all(_is_name(k) and _is_integer(v) for k, v in value.items())
-        elif isinstance(value, str):
-            plain = len(value) <= MAX_HEADER_BYTES
-        else:
-            plain = _is_integer(value) or isinstance(value, float)
-        _require(_is_name(name) and plain, f"fact {str(name)[:40]!r} is no plain value")
-    return dict(facts)
+        if not (_is_name(name) and _is_plain(value)):
+            raise MessageError(f"fact {str(name)[:40]!r} is no plain value")
+    return facts
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a fact may have this value."""
+    if isinstance(value, dict):
+        return all(_is_name(k) and _is_integer(v) for k, v in value.items())
+    if isinstance(value, str):
+        return len(value) <= MAX_HEADER_BYTES
+    return _is_integer(value) or isinstance(value, float)
 
 
 def _checked_specs(specs: Any) -> tuple[TensorSpec, ...]:
     """The announced tensors, as long as they can be held."""
-    _require(isinstance(specs, list) and len(specs) <= MAX_TENSORS, "tensors is no short list")
-    checked = []
-    for spec in specs:
-        _require(isinstance(spec, list) and len(spec) == 3, "a tensor needs name, type and shape")
-        name, dtype, shape = spec
-        _require(_is_name(name), "a tensor's name is no short text")
-        _require(isinstance(dtype, str) and dtype in DTYPES, f"tensor {name}: unknown type")
-        fits = isinstance(shape, list) and len(shape) <= 8 and all(map(_is_count, shape))
-        _require(fits, f"tensor {name}: its shape is no list of counts")
-        checked.append(TensorSpec(name=name, dtype=DTYPES[dtype], shape=tuple(shape)))
-    _require(len({spec.name for spec in checked}) == len(checked), "a tensor's name repeats")
+    if not isinstance(specs, list) or len(specs) > MAX_TENSORS:
+        raise MessageError("tensors is no short list")
+    checked = tuple(map(_checked_spec, specs))
+    if len({spec.name for spec in checked}) != len(checked):
+        raise MessageError("a tensor's name repeats")
     total = sum(spec.num_bytes for spec in checked)
-    _require(total <= MAX_TENSOR_BYTES, f"tensors of {total} bytes: too large")
-    return tuple(checked)
+    if total > MAX_TENSOR_BYTES:
+        raise MessageError(f"tensors of {total} bytes: too large")
+    return checked
 
 
-def _require(holds: bool, complaint: str) -> None:
-    if not holds:
-        raise MessageError(complaint)
+def _checked_spec(spec: Any) -> TensorSpec:
+    """One announced tensor."""
+    if not isinstance(spec, list) or len(spec) != 3:
+        raise MessageError("a tensor needs name, type and shape")
+    name, dtype, shape = spec
+    if not _is_name(name):
+        raise MessageError("a tensor's name is no short text")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise MessageError(f"tensor {name}: unknown type")
+    if not isinstance(shape, list) or len(shape) > 8 or not all(map(_is_count, shape)):
+        raise MessageError(f"tensor {name}: its shape is no list of counts")
+    return TensorSpec(name=name, dtype=DTYPES[dtype], shape=tuple(shape))
 
 
 def _is_integer(value: Any) -> bool:

@@ -9,7 +9,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.byte_stream import ByteStream, connect_stream, parse_address
+from pipeline.byte_stream import ByteStream, Part, connect_stream, parse_address, sent_bytes
 from pipeline.channel import LinkDown, LinkIdle
 from pipeline.message import LENGTH, Message, header_length, pack_header, unpack_header
 from pipeline.reach import places_here
@@ -21,16 +21,35 @@ class SocketLink:
     def __init__(self, stream: ByteStream) -> None:
         """Own the stream; a message that began must be over within its deadline."""
         self._stream = stream
+        self._rest: tuple[Part, ...] = ()
 
     def send(self, message: Message) -> None:
         """Write the header and every tensor's bytes."""
-        header = pack_header(message)
+        parts = parts_of(message)
         try:
-            self._stream.write(header)
-            for tensor in message.tensors.values():
-                self._stream.write_tensor(tensor)
+            self._stream.write(*self._rest, *parts)
         except OSError as error:
             raise self._down("nothing can be sent", error) from error
+        self._rest = ()
+
+    def send_now(self, message: Message) -> bool:
+        """Write as much as the kernel takes; False if `finish` or `send` must write the rest."""
+        parts = parts_of(message)
+        try:
+            self._rest = self._stream.write_now(*self._rest, *parts)
+        except OSError as error:
+            raise self._down("nothing can be sent", error) from error
+        return not self._rest
+
+    def finish(self) -> None:
+        """Write what `send_now` left."""
+        if not self._rest:
+            return
+        try:
+            self._stream.write(*self._rest)
+        except OSError as error:
+            raise self._down("nothing can be sent", error) from error
+        self._rest = ()
 
     def recv(self, timeout_s: float) -> Message:
         """Read the next message into fresh tensors."""
@@ -54,6 +73,16 @@ class SocketLink:
     def close(self) -> None:
         """End both directions; a thread that waits in `send` or `recv` finds the link down."""
         self._stream.close()
+
+
+def parts_of(message: Message) -> tuple[Part, ...]:
+    """A message's header and its tensors' bytes, which are not copied if they lie on a CPU.
+
+    Raises:
+        MessageError: it is no message that the other side would read.
+    """
+    header = pack_header(message)
+    return header, *(sent_bytes(tensor) for tensor in message.tensors.values() if tensor.numel())
 
 
 class SocketListener:

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import CheckpointStore
+from pipeline.checkpoint_store import CheckpointStore
 from pipeline.cuts import cut_evenly
 from pipeline.errors import PlanError
 from pipeline.frame_ring import FrameRing, RingSpec
@@ -97,17 +98,92 @@ def test_a_checkpoint_gives_back_what_was_kept_last(tmp_path: Path) -> None:
     kept = store.load(1)
     assert [(m.kind, m.chunk) for m in kept] == [("state", 7), ("work", 6), ("work", 7)]
     assert all(torch.equal(kept[0].tensors[name], tensors[name]) for name in tensors)
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["1.state"]
     store.drop(1)
     store.drop(1)
     assert store.load(1) == []
+    assert not list((tmp_path / "state").iterdir())
 
 
-@pytest.mark.parametrize("keep", [2, 40, 120])
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
+def saved(store: CheckpointStore, log: OutLog, chunks: range) -> None:
+    """Keep a checkpoint after every fourth of these chunks, as a node does."""
+    for chunk in chunks:
+        log.append(replace(work(1, chunk), tensors={"x": torch.full((50,), float(chunk))}))
+        if chunk % 4 == 3:
+            state = Message(kind="state", epoch=1, chunk=chunk, tensors={"s": torch.ones(chunk)})
+            store.save(1, [state, *log.logged(1)])
+
+
+def is_whole(kept: list[Message], after: int) -> bool:
+    """Whether these are the state after that chunk and the chunks before it."""
+    state, *log = kept
+    is_state = state.chunk == after and state.tensors["s"].numel() == after
+    return (
+        is_state
+        and [m.chunk for m in log] == list(range(log[0].chunk, after + 1))
+        and all(torch.equal(m.tensors["x"], torch.full((50,), float(m.chunk))) for m in log)
+    )
+
+
+def test_a_log_that_moves_on_is_kept_in_files_that_are_used_again(tmp_path: Path) -> None:
+    store, log = CheckpointStore(tmp_path), OutLog(10)
+    log.open(1)
+    counts = []
+    for first in range(0, 80, 4):
+        saved(store, log, range(first, first + 4))
+        kept = CheckpointStore(tmp_path).load(1)
+        assert is_whole(kept, first + 3)
+        assert len(kept) - 1 >= min(first + 4, 10)
+        counts.append(len(list(tmp_path.iterdir())))
+    assert counts[-1] == counts[6] <= 8
+
+
+def test_a_successor_goes_on_with_the_files_that_it_finds(tmp_path: Path) -> None:
+    log = OutLog(10)
+    log.open(1)
+    saved(CheckpointStore(tmp_path), log, range(20))
+    for first in range(20, 60, 8):
+        store, log = CheckpointStore(tmp_path), OutLog(10)
+        log.open(1, store.load(1)[1:])
+        saved(store, log, range(first, first + 8))
+        assert is_whole(CheckpointStore(tmp_path).load(1), first + 7)
+    assert len(list(tmp_path.iterdir())) <= 8
+
+
+def test_a_crash_before_the_index_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, log = CheckpointStore(tmp_path), OutLog(10)
+    log.open(1)
+    saved(store, log, range(40))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", Mock(side_effect=OSError("the machine is gone")))
+        with pytest.raises(OSError, match="gone"):
+            saved(store, log, range(40, 44))
+    successor = CheckpointStore(tmp_path)
+    kept = successor.load(1)
+    assert is_whole(kept, 39)
+    log = OutLog(10)
+    log.open(1, kept[1:])
+    saved(successor, log, range(40, 60))
+    assert is_whole(CheckpointStore(tmp_path).load(1), 59)
+
+
+def test_a_log_that_begins_anew_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
+    store, log = CheckpointStore(tmp_path), OutLog(10)
+    log.open(1)
+    saved(store, log, range(12))
+    log.open(1)
+    store.save(1, [Message(kind="state", epoch=1, chunk=20), *log.logged(1)])
+    assert [(m.kind, m.chunk) for m in CheckpointStore(tmp_path).load(1)] == [("state", 20)]
+
+
+@pytest.mark.parametrize("name", ["1.state", "1-0.log", "1-1.log"])
+@pytest.mark.parametrize("keep", [0, 2, 40, 70])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, name: str, keep: int) -> None:
     store = CheckpointStore(tmp_path)
-    store.save(1, [replace(work(1, 3), kind="state", tensors={"a": torch.rand(64)})])
-    path = tmp_path / "1.state"
+    state = replace(work(1, 3), kind="state", tensors={"a": torch.rand(64)})
+    store.save(1, [state, replace(work(1, 3), tensors={"a": torch.rand(64)})])
+    path = tmp_path / name
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(MessageError, match="damaged"):
         store.load(1)
