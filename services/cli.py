@@ -26,6 +26,7 @@ from services.options import (
     parse_fps,
     parse_frame,
     parse_portrait,
+    parse_preview,
     parse_seconds,
     parse_seed,
     parse_size,
@@ -171,6 +172,9 @@ def render(  # noqa: PLR0913 - one parameter per option
     spares: Annotated[
         str, _text("spares", "N", "Workers that wait for a stage to die. (default: 1 if it fits)")
     ] = "",
+    preview: Annotated[
+        str, _text("preview", "STEP", "Small pictures of what this step makes, and no more.")
+    ] = "",
     trace: Annotated[str, _text("trace", "FILE", "Write what each stage did, for Perfetto.")] = "",
     stats: StatsFlag = False,
     overwrite: OverwriteFlag = False,
@@ -201,6 +205,7 @@ def render(  # noqa: PLR0913 - one parameter per option
         ),
         trace=require_path("--trace", trace, "trace.json") if trace else None,
         stats=stats,
+        preview=parse_preview(preview) if preview else None,
     )
     summary = _render(request, show_bar=not (as_json or quiet) and sys.stderr.isatty())
     if as_json:

@@ -105,7 +105,7 @@ class RenderRequest:
     """What to render; None stands for the model's own choice, or for no limit.
 
     `size` is width and height in pixels, `fps` pictures per second. `chain` says where the
-    plan's stages run.
+    plan's stages run. `preview` is the step after which to show small pictures and stop.
     """
 
     portrait: Path
@@ -123,6 +123,17 @@ class RenderRequest:
     chain: ChainRequest = field(default_factory=ChainRequest)
     trace: Path | None = None
     stats: bool = False
+    preview: int | None = None
+
+
+def parse_preview(text: str) -> int:
+    """A step of a plan, from `0` up."""
+    word = text.strip()
+    if not re.fullmatch(r"[0-9]{1,4}", word):
+        raise OptionError(
+            f"--preview {text[:40]!r} is not understood: write the number of a step, from 0"
+        )
+    return int(word)
 
 
 def parse_crop_option(text: str) -> Crop:

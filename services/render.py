@@ -21,6 +21,7 @@ from pipeline.recording import Recording
 from pipeline.timings import ChainTimings
 from services.chains import ChainTask, open_chain
 from services.options import MAX_RENDER_S, OptionError, RenderRequest
+from services.preview import SmallFraming, open_preview, require_previewable
 from services.trace_file import trace_file
 from video.framing import Framing, open_framing
 from video.record import AAC_SAMPLE_RATES, Mp4Recorder, unfinished_paths
@@ -129,6 +130,8 @@ def render(
         ChainDown: stages that run elsewhere failed again and again.
     """
     began_s = clock()
+    if request.preview is not None:
+        require_previewable(request)
     sound = CappedSound(request.audio, request.max_seconds)
     _require_separate_output(request)
     framing = _open_framing(request)
@@ -153,14 +156,15 @@ def render(
 def _open_framing(request: RenderRequest) -> Framing:
     """The request's portrait, as the model and the viewer see it."""
     _, config = read_config(request.model)
-    return open_framing(
+    framing = open_framing(
         request.portrait,
         model_size=config.native_size,
         any_size=config.codec.get("kind") == "motion",
-        frame=request.frame,
+        frame=request.frame if request.preview is None else "face",
         size=request.size,
         crop=request.crop,
     )
+    return framing if request.preview is None else SmallFraming(framing)
 
 
 def _open_recorder(request: RenderRequest, sound: CappedSound, framing: Framing) -> Mp4Recorder:
@@ -218,7 +222,12 @@ def _open_generator(
     )
     wanted = recording if request.trace is not None or request.stats else None
     load = partial(load_model, request.model)
-    with open_chain(task, load, recording=wanted) as (model, chain):
+    opened = (
+        open_chain(task, load, recording=wanted)
+        if request.preview is None
+        else open_preview(task, load, request.preview, wanted)
+    )
+    with opened as (model, chain):
         yield AvatarGenerator(
             model,
             task.plan,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PLUGINS: dict[str, tuple[str, str]] = {
     "forecast": ("pipeline.plugins.forecast", "Forecast"),
     "omegance": ("pipeline.plugins.omegance", "Omegance"),
+    "preview": ("pipeline.plugins.preview", "Preview"),
     "timestep_aligner": ("pipeline.plugins.timestep_aligner", "TimestepAligner"),
 }
 
