@@ -35,13 +35,13 @@ class StepMode(Enum):
 class ForecastRule:
     """When a forecaster lets the network run, and how it extrapolates.
 
-    The first `warmup` values after a beginning are computed, then one in `interval`. `order` is
-    the highest derivative used; 0 repeats the newest value. `basis` "taylor" weighs the newest
-    one-sided derivatives by powers, "newton" interpolates exactly, whatever the gaps. `alpha`
-    damps where the value changes faster than it used to (0 does not); `layer_exp` gives each
-    module's correction the weight `r ** -layer_exp`, r being how large the module's derivative is
-    beside the modules' mean (0 treats all alike), and needs `granularity` "modules", whose values
-    have the modules as their first dimension.
+    The first `warmup` steps and the last `cooldown` are computed, between them one in `interval`,
+    counted from the last computed one. `order` is the highest derivative used; 0 repeats the
+    newest value. `basis` "taylor" weighs the newest one-sided derivatives by powers, "newton"
+    interpolates exactly, whatever the gaps. `alpha` damps where the value changes faster than it
+    used to (0 does not); `layer_exp` gives each module's correction the weight `r ** -layer_exp`,
+    r being how large the module's derivative is beside the modules' mean (0 treats all alike), and
+    needs `granularity` "modules", whose values have the modules as their first dimension.
 
     Source: FlashPortrait, adaptive latent prediction (`alpha` 1.5, `layer_exp` -0.5, `interval`
     5, `order` 3); with both at 0 TaylorSeer.
@@ -53,6 +53,7 @@ class ForecastRule:
     order: int = 1
     interval: int = 3
     warmup: int = 3
+    cooldown: int = 1
     basis: Basis = "taylor"
     alpha: float = 0.0
     layer_exp: float = 0.0
@@ -63,6 +64,7 @@ class ForecastRule:
         _require_whole("order", self.order, 0, MAX_ORDER)
         _require_whole("interval", self.interval, 1, 64)
         _require_whole("warmup", self.warmup, 1, 64)
+        _require_whole("cooldown", self.cooldown, 1, 64)
         if self.basis not in ("taylor", "newton"):
             raise ValueError(f"basis {self.basis!r} is unknown: use taylor or newton")
         if not 0.0 <= self.alpha <= 3.0:
@@ -89,8 +91,8 @@ class ForecastRule:
         known = since = 0
         for index, (may, is_break) in enumerate(zip(allowed, broken, strict=True)):
             known = 0 if is_break else known
-            is_last = index == len(allowed) - 1
-            mode = self._mode(known, since, may and not is_last and index >= self.warmup)
+            is_inner = self.warmup <= index < len(allowed) - self.cooldown
+            mode = self._mode(known, since, may and is_inner)
             modes.append(mode)
             known += mode is StepMode.FULL
             since = 1 if mode is StepMode.FULL else since + 1

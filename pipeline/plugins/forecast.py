@@ -29,9 +29,9 @@ Axis = Literal["step", "sigma"]
 class Forecast(PlainPlugin):
     """Computes some of the steps that carry `forecast: true` and extrapolates the others.
 
-    The first `warmup` steps, the first after a break and the last are computed always. `target` is
-    what is extrapolated, `axis` along what: step numbers, or falling noise levels. The other
-    options are those of `ForecastRule`.
+    The first `warmup` steps, the first after a break and the last `cooldown` are computed always.
+    `target` is what is extrapolated, `axis` along what: step numbers, or falling noise levels. The
+    other options are those of `ForecastRule`.
 
     Source: FlashPortrait, TaylorSeer, Cache4Diffusion ("Lite": the final output alone).
     """
@@ -39,6 +39,7 @@ class Forecast(PlainPlugin):
     order: int = 1
     interval: int = 3
     warmup: int = 3
+    cooldown: int = 1
     basis: Basis = "taylor"
     alpha: float = 0.0
     target: Target = "velocity"
@@ -58,6 +59,7 @@ class Forecast(PlainPlugin):
             order=self.order,
             interval=self.interval,
             warmup=self.warmup,
+            cooldown=self.cooldown,
             basis=self.basis,
             alpha=self.alpha,
         )

@@ -20,6 +20,7 @@ rules = st.builds(
     order=st.integers(0, 4),
     interval=st.integers(1, 7),
     warmup=st.integers(1, 6),
+    cooldown=st.integers(1, 4),
     basis=st.sampled_from(["taylor", "newton"]),
     alpha=st.sampled_from([0.0, 0.5, 1.5]),
 )
@@ -46,12 +47,12 @@ def seen(rule: ForecastRule, at: list[float], of: Callable[[float], torch.Tensor
 
 
 @given(rules, ways)
-def test_the_last_step_the_warm_up_and_whatever_may_not_be_forecast_are_computed(
+def test_the_last_steps_the_warm_up_and_whatever_may_not_be_forecast_are_computed(
     rule: ForecastRule, way: list[tuple[bool, bool]]
 ) -> None:
     modes = rule.modes([may for may, _ in way])
     assert modes[-1] is FULL
-    assert all(mode is FULL for mode in modes[: rule.warmup])
+    assert all(mode is FULL for mode in (*modes[: rule.warmup], *modes[-rule.cooldown :]))
     assert all(mode is FULL for mode, (may, _) in zip(modes, way, strict=True) if not may)
 
 
@@ -254,7 +255,7 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("order", -1), ("order", 7), ("interval", 0), ("warmup", 0), ("alpha", -0.1),
+        ("order", -1), ("order", 7), ("interval", 0), ("warmup", 0), ("cooldown", 0), ("alpha", -0.1),
         ("alpha", 9.0), ("layer_exp", 0.25), ("basis", "fourier"), ("granularity", "head"),
     ],
 )  # fmt: skip
