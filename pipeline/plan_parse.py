@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.catalog import is_bare_name, plan_path, shipped_plans
 from pipeline.errors import PlanError
 from pipeline.plan import Plan
+from pipeline.plan_conflicts import require_no_conflict
 from pipeline.plan_schedule import Schedule
 
 # The longest plan imaginable is a tenth of this; reading YAML takes about a second per 100 kB.
@@ -59,9 +60,13 @@ def parse_plan(text: str, *, source: str) -> Plan:
         reason = " ".join(str(error).split())
         raise PlanError(f"plan {source} is not plain YAML ({reason}): fix its syntax") from error
     try:
-        return TypeAdapter(Plan).validate_json(as_json, strict=True)
+        plan = TypeAdapter(Plan).validate_json(as_json, strict=True)
+        require_no_conflict(plan)
     except ValidationError as error:
         raise PlanError(f"plan {source}: {_first_complaint(error)}") from error
+    except PlanError as error:
+        raise PlanError(f"plan {source}: {error}") from error
+    return plan
 
 
 def _unfolded(values: Any) -> Any:
@@ -77,7 +82,14 @@ def _unfolded(values: Any) -> Any:
         raise PlanError("schedule and stages both list the steps: keep one of them")
     rest = {key: value for key, value in values.items() if key != "schedule"}
     schedule = TypeAdapter(Schedule).validate_json(json.dumps(values["schedule"]), strict=True)
-    return {**rest, "stages": schedule.expanded()}
+    return {**rest, "stages": schedule.expanded(new_function_at=_level_of_segments(values))}
+
+
+def _level_of_segments(values: dict[str, Any]) -> float:
+    """The level from which on steps have another adapter; 0, where no step starts, without."""
+    segments = values.get("segments")
+    level = segments.get("t_mid") if isinstance(segments, dict) else None
+    return float(level) if isinstance(level, int | float) else 0.0
 
 
 class _PlanLoader(yaml.SafeLoader):

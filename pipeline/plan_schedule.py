@@ -39,16 +39,22 @@ class Schedule:
         if not 0.1 <= self.shift <= 100.0:
             raise ValueError(f"shift {self.shift} must lie in 0.1..100")
 
-    def expanded(self) -> list[dict[str, Any]]:
-        """The stages that it stands for, as a plan file would write them: one, of all steps."""
+    def expanded(self, *, new_function_at: float = 0.0) -> list[dict[str, Any]]:
+        """The stages that it stands for, as a plan file would write them: one, of all steps.
+
+        The first step that starts at or below `new_function_at` is not forecast either, because
+        the network is another one from there on.
+        """
         sigmas = (*(shifted_level(1.0 - k / self.steps, self.shift) for k in range(self.steps)), 0)
+        first_after = sum(sigma > new_function_at for sigma in sigmas[:-1])
+        computed = {0, first_after, self.steps - 1}
         steps = [
             {
                 "sigma_in": sigma_in,
                 "sigma_out": sigma_out,
                 "rule": self.rule,
                 "guidance": self.guidance,
-                "forecast": self.forecast and 0 < index < self.steps - 1,
+                "forecast": self.forecast and index not in computed,
             }
             for index, (sigma_in, sigma_out) in enumerate(pairwise(sigmas))
         ]
