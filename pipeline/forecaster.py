@@ -44,17 +44,18 @@ class ForecastRule:
     needs `granularity` "modules", whose values have the modules as their first dimension.
 
     Source: FlashPortrait, adaptive latent prediction (`alpha` 1.5, `layer_exp` -0.5, `interval`
-    5, `order` 3); with both at 0 TaylorSeer.
+    5, `order` 3, `basis` "taylor"); with both at 0 TaylorSeer. The defaults are what came nearest
+    to 30 steps of the pocket model with 12 calls (`benchmarks/forecast.py`).
 
     Raises:
         ValueError: a number is out of its range.
     """
 
-    order: int = 1
-    interval: int = 3
-    warmup: int = 3
-    cooldown: int = 1
-    basis: Basis = "taylor"
+    order: int = 2
+    interval: int = 4
+    warmup: int = 2
+    cooldown: int = 4
+    basis: Basis = "newton"
     alpha: float = 0.0
     layer_exp: float = 0.0
     granularity: Granularity = "output"

@@ -36,13 +36,13 @@ class Forecast(PlainPlugin):
     Source: FlashPortrait, TaylorSeer, Cache4Diffusion ("Lite": the final output alone).
     """
 
-    order: int = 1
-    interval: int = 3
-    warmup: int = 3
-    cooldown: int = 1
-    basis: Basis = "taylor"
+    order: int = 2
+    interval: int = 4
+    warmup: int = 2
+    cooldown: int = 4
+    basis: Basis = "newton"
     alpha: float = 0.0
-    target: Target = "velocity"
+    target: Target = "clean"
     axis: Axis = "step"
 
     name = "forecast"

@@ -85,10 +85,17 @@ def test_after_a_break_one_step_is_computed_and_the_order_begins_at_0_again(
 
 
 def test_thirty_steps_take_twelve_calls_by_threes_and_nine_by_fives() -> None:
-    by_threes = ForecastRule(warmup=3, interval=3).modes([True] * 30)
-    by_fives = ForecastRule(warmup=3, interval=5).modes([True] * 30)
+    by_threes = ForecastRule(warmup=3, interval=3, cooldown=1).modes([True] * 30)
+    by_fives = ForecastRule(warmup=3, interval=5, cooldown=1).modes([True] * 30)
     assert [i for i, m in enumerate(by_threes) if m is FULL] == [0, 1, *range(2, 30, 3)]
     assert [i for i, m in enumerate(by_fives) if m is FULL] == [0, 1, *range(2, 30, 5), 29]
+    default = ForecastRule().modes([True] * 30)
+    assert [i for i, m in enumerate(default) if m is FULL] == [
+        0,
+        1,
+        *range(5, 26, 4),
+        *range(26, 30),
+    ]
     assert Forecaster(rule=ForecastRule()).decide(3, [True] * 30) is FORECAST
 
 
@@ -165,7 +172,7 @@ class TaylorSeer:
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 @pytest.mark.parametrize("granularity", ["output", "modules"])
 def test_without_factors_it_is_taylorseer(order: int, granularity: str) -> None:
-    rule = ForecastRule(order=order, alpha=0.0, layer_exp=0.0, granularity=granularity)  # type: ignore[arg-type]  # one of the two
+    rule = ForecastRule(order=order, basis="taylor", granularity=granularity)  # type: ignore[arg-type]  # one of the two
     forecaster, published = Forecaster(rule=rule), TaylorSeer(order)
     for position in (0, 1, 2, 5, 8, 11, 14):
         forecaster.observe(position, tensor(position))
@@ -178,8 +185,8 @@ def test_without_factors_it_is_taylorseer(order: int, granularity: str) -> None:
 def test_alpha_damps_where_the_value_moves_faster_than_it_used_to() -> None:
     still, moving = torch.zeros(SHAPE), torch.ones(SHAPE)
     steps = {0: still, 1: 0.1 * moving, 2: 1.1 * moving}
-    plain = seen(ForecastRule(), [0, 1, 2], lambda x: steps[int(x)]).predict(3)
-    damped = seen(ForecastRule(alpha=1.5), [0, 1, 2], lambda x: steps[int(x)]).predict(3)
+    plain = seen(ForecastRule(order=1), [0, 1, 2], lambda x: steps[int(x)]).predict(3)
+    damped = seen(ForecastRule(order=1, alpha=1.5), [0, 1, 2], lambda x: steps[int(x)]).predict(3)
     rate = (1.0 / ((0.1 + 1.0) / 2)) ** 1.5
     assert torch.allclose(plain, 2.1 * moving)
     assert torch.allclose(damped, (1.1 + 1.0 / rate) * moving)
@@ -255,8 +262,8 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("order", -1), ("order", 7), ("interval", 0), ("warmup", 0), ("cooldown", 0), ("alpha", -0.1),
-        ("alpha", 9.0), ("layer_exp", 0.25), ("basis", "fourier"), ("granularity", "head"),
+        ("order", -1), ("order", 7), ("interval", 0), ("warmup", 0), ("cooldown", 0),
+        ("alpha", -0.1), ("alpha", 9.0), ("layer_exp", 0.25), ("basis", "fourier"), ("granularity", "head"),
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name(option: str, value: object) -> None:

@@ -171,7 +171,7 @@ def test_nothing_is_skipped_where_it_may_not_be(name: str) -> None:
         ("taocache", "max_ratio", 0.5), ("taocache", "target", "noise"),
     ],
 )  # fmt: skip
-def test_options_out_of_range_are_refused_by_name(name: str, option: str, value: object) -> None:
+def test_options_out_of_range_are_refused_by_name(name: str, option: str, value: Any) -> None:
     with pytest.raises(PlanError, match=option):
         make_plugins(skip_plan(name, **{option: value}))
 
@@ -242,7 +242,7 @@ def test_what_grows_by_a_factor_is_foretold_exactly(factor: float) -> None:
 
 def test_changes_over_uneven_gaps_are_compared_for_each_step() -> None:
     straight = [torch.full((4,), float(n)) for n in (0, 1, 4)]
-    assert likeness(straight, [0.0, 1.0, 4.0]) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert likeness(straight, [0.0, 1.0, 4.0]) == pytest.approx((1.0, 1.0))
     turned = [torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])]
     assert likeness(turned, [0.0, 1.0, 2.0])[0] == pytest.approx(0.0)
     assert torch.equal(gone_on(turned[:1], [0.0], 1.0, 3.0), turned[0])
