@@ -189,12 +189,13 @@ class LocalChain:
         self, stage: Stage[ChunkWork], works: Sequence[ChunkWork | None]
     ) -> list[ChunkWork | None]:
         """What a stage makes of the chunks that enter its stations; None where there is none."""
-        there = [work for work in works if work is not None]
-        if self._has_lanes(stage):
-            made = iter(stage.advance(there) if there else ())
-        else:
-            made = iter([stage.process(work) for work in there])
-        return [None if work is None else next(made) for work in works]
+        if not self._has_lanes(stage):
+            return [None if work is None else stage.process(work) for work in works]
+        # A chunk that leaves steps out waits at their stations: it must not overtake.
+        stations = dict(enumerate(works, stage.first_step))
+        going = {k: work for k, work in stations.items() if work and work.latent.step == k}
+        made = stage.advance(list(going.values())) if going else []
+        return list((stations | dict(zip(going, made, strict=True))).values())
 
     def reset(self, session: str) -> None:
         """Forget a session and what it has under way."""

@@ -65,6 +65,11 @@ class DenoiseStage:
         self.batch = BatchProfile() if batch is None else batch
 
     @property
+    def first_step(self) -> int:
+        """Index, among all steps of the plan, of the first that it owns."""
+        return self._first_step
+
+    @property
     def num_steps(self) -> int:
         """How many steps it owns."""
         return len(self._steps)
@@ -76,7 +81,7 @@ class DenoiseStage:
             Lane(
                 index=self._first_step + offset,
                 cache=self._open_cache(),
-                sink=self._sinks.hold(_conditions(inputs, step)),
+                sink=self._sinks.hold(self._conditions(inputs, step)),
                 history=AudioHistory(),
             )
             for offset, step in enumerate(self._steps)
@@ -215,7 +220,9 @@ class DenoiseStage:
         parts: dict[str, SessionState | dict[str, torch.Tensor]] = {}
         for lane in held.lanes:
             name, reference = f"step{lane.index}", lane.sink.conditions.reference_BCTHW
-            replaced = not lane.sink.conditions.same(_conditions(held.inputs, self._step(lane)))
+            replaced = not lane.sink.conditions.same(
+                self._conditions(held.inputs, self._step(lane))
+            )
             parts[name] = SessionState(numbers={"index": lane.index})
             parts[f"{name}/ring"] = lane.cache.export_state()
             parts[f"{name}/heard"] = lane.history.export_state()
@@ -241,7 +248,7 @@ class DenoiseStage:
             lane.cache.import_state(on_device(device, part.part("ring").tensors))
             lane.memory = on_device(device, part.part("plugins").tensors)
             replaced = part.part("sink").tensors.get("reference_BCTHW")
-            original = _conditions(held.inputs, self._step(lane)).reference_BCTHW
+            original = self._conditions(held.inputs, self._step(lane)).reference_BCTHW
             self._show(lane, original if replaced is None else replaced)
 
     def close(self) -> None:
@@ -253,22 +260,20 @@ class DenoiseStage:
         """The step whose lane it is."""
         return self._steps[lane.index - self._first_step]
 
+    def _conditions(self, inputs: SessionInputs, step: Step) -> Conditions:
+        """What a step's sink is made of: the session's, at the step's resolution."""
+        reference, motion = inputs.reference_BCTHW, inputs.motion_BCTHW
+        return Conditions(
+            reference_BCTHW=resized_latents(reference, step.resolution),
+            motion_BCTHW=None if motion is None else resized_latents(motion, step.resolution),
+            context_BSD=inputs.context_BSD,
+            scaling=self._plan.rope_scaling(step.resolution),
+        )
+
     def _open_cache(self) -> KVCache:
         """An empty lane; its buffers are made at the first chunk."""
         plan = self._plan
         return KVCache(window_frames=plan.window_frames, frames_per_chunk=plan.frames_per_chunk)
-
-
-def _conditions(inputs: SessionInputs, step: Step) -> Conditions:
-    """What a step's sink is made of: the session's, at the step's resolution."""
-    motion_BCTHW = inputs.motion_BCTHW
-    return Conditions(
-        reference_BCTHW=resized_latents(inputs.reference_BCTHW, step.resolution),
-        motion_BCTHW=None
-        if motion_BCTHW is None
-        else resized_latents(motion_BCTHW, step.resolution),
-        context_BSD=inputs.context_BSD,
-    )
 
 
 def resized_latents(latents_BCTHW: torch.Tensor, resolution: float) -> torch.Tensor:

@@ -59,7 +59,8 @@ def run_wave(
         begun = _next_begun(works, waiting, max_batch - len(under_way))
         waiting = [row for row in waiting if row not in begun]
         under_way += begun
-        for row, result in zip(under_way, _tick(stage, [now[r] for r in under_way]), strict=True):
+        going = _going(now, under_way)
+        for row, result in zip(going, _tick(stage, [now[r] for r in going]), strict=True):
             if row in made:
                 continue
             if isinstance(result, Exception):
@@ -78,6 +79,21 @@ def _next_begun(works: Sequence["ChunkWork"], waiting: list[int], room: int) -> 
     for row in waiting:
         first.setdefault(works[row].session, row)
     return list(first.values())[: max(room, 0)]
+
+
+def _going(now: Sequence["ChunkWork"], under_way: list[int]) -> list[int]:
+    """Those that have the chunks before them at later steps than their own.
+
+    A chunk that leaves steps out waits until nobody is left to be overtaken there.
+    """
+    ahead: dict[str, int] = {}
+    going = []
+    for row in under_way:
+        session, step = now[row].session, now[row].latent.step
+        if session not in ahead or step < ahead[session]:
+            going.append(row)
+        ahead[session] = min(step, ahead.get(session, step))
+    return going
 
 
 def _tick(stage: LaneStage, works: Sequence["ChunkWork"]) -> list["ChunkWork | Exception"]:

@@ -14,7 +14,9 @@ from pydantic import ConfigDict
 
 from pipeline.plan_rules import require_coherent
 from pipeline.route import Leg, ShortRoute, legs_through
+from pipeline.sink_rules import SinkDistance, SinkRefresh
 from pipeline.window_spec import WindowSpec
+from video.rope import RopeKind, RopeScaling
 
 Rule = Literal["euler", "renoise"]
 Mode = Literal["live", "render"]
@@ -91,7 +93,10 @@ class Plan:
 
     `window_frames` is the length of a cache lane's ring, the current chunk included;
     `sink_distance` how far ahead of the current chunk the reference is placed in rotary time
-    (None leaves it where it is); `decoder` the device of the decode stage. `short` lets later
+    (None leaves it where it is, two numbers draw it anew for each step of each chunk); with
+    `sink_refresh` generated latents take its place. `rope` places the tokens of steps of another
+    resolution than `known_resolution`, the one that the network was trained at. `decoder` is the
+    device of the decode stage. `short` lets later
     chunks take fewer steps. `plugins` are at work in every step, in this order. With `windows`,
     chunks are their strides and see what lies in a window instead of a ring. `mode` says whether
     somebody may watch as it is made (live), or only when all is done (render).
@@ -106,7 +111,10 @@ class Plan:
     stages: tuple[StageSpec, ...]
     frames_per_chunk: int = 3
     window_frames: int = 12
-    sink_distance: int | None = 15
+    sink_distance: SinkDistance = 15
+    sink_refresh: SinkRefresh | None = None
+    rope: RopeKind = "native"
+    known_resolution: float = 1.0
     decoder: str | None = None
     short: ShortRoute | None = None
     plugins: tuple[PluginSpec, ...] = ()
@@ -129,6 +137,10 @@ class Plan:
         if self.short is not None and chunk >= self.short.from_chunk:
             chosen = self.short.steps
         return legs_through(self.steps, chosen)
+
+    def rope_scaling(self, resolution: float) -> RopeScaling:
+        """Where the tokens of a step of this resolution lie for the network."""
+        return RopeScaling.of(self.rope, resolution, self.known_resolution)
 
     def first_step(self, stage_index: int) -> int:
         """Index, among all steps, of the first step of a stage."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.plan_schedule import MAX_STEPS
 from pipeline.route import LEVEL_TOLERANCE, arriving_level
+from pipeline.sink_rules import sink_complaints
 from pipeline.window_spec import window_complaints
 from video.hinge import factor
 
@@ -81,14 +82,14 @@ def _short(plan: "Plan") -> Iterator[str]:
 
 def _geometry(plan: "Plan") -> Iterator[str]:
     """Sizes with which the ring can be addressed."""
-    chunk, window, distance = plan.frames_per_chunk, plan.window_frames, plan.sink_distance
+    chunk, window = plan.frames_per_chunk, plan.window_frames
     if not 1 <= chunk <= 64:
         yield f"frames_per_chunk {chunk} must lie in 1..64"
     is_ring = plan.windows is None
     if (is_ring and (window < chunk or window % chunk)) or window > 4096:
         yield f"window_frames {window} must be a multiple of frames_per_chunk {chunk}"
-    if distance is not None and not 0 <= distance <= 4096:
-        yield f"sink_distance {distance} must lie in 0..4096, or be null"
+    if not 0.0 < plan.known_resolution <= 1.0:
+        yield f"known_resolution {plan.known_resolution} must lie in (0, 1]"
 
 
 # By name, in the order in which they are asked: what a rule relies on stands before it.
@@ -97,5 +98,6 @@ RULES: dict[str, Rule] = {
     "schedule": _descent,
     "short route": _short,
     "geometry": _geometry,
+    "sink": sink_complaints,
     "windows": window_complaints,
 }

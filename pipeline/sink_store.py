@@ -10,15 +10,20 @@ import torch
 
 from video.dit import SpeechToVideoDiT
 from video.kv_cache import Sink
+from video.rope import NATIVE, RopeScaling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What a sink is made of: the reference's latent, the latents before the first, the prompt."""
+    """What a sink is made of: the reference's latent, the latents before the first, the prompt.
+
+    `scaling` says where its rows and columns lie for the network.
+    """
 
     reference_BCTHW: torch.Tensor
     motion_BCTHW: torch.Tensor | None = None
     context_BSD: torch.Tensor | None = None
+    scaling: RopeScaling = NATIVE
 
     def same(self, other: "Conditions") -> bool:
         """Whether both give the same sink."""
@@ -27,7 +32,8 @@ class Conditions:
             (self.motion_BCTHW, other.motion_BCTHW),
             (self.context_BSD, other.context_BSD),
         )
-        return all(_equal(mine, theirs) for mine, theirs in pairs)
+        is_placed_alike = self.scaling == other.scaling
+        return is_placed_alike and all(_equal(mine, theirs) for mine, theirs in pairs)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,7 +84,8 @@ class SinkStore:
         weight = self._network.patch_embedding.weight
         optional = (conditions.motion_BCTHW, conditions.context_BSD)
         motion, context = (None if x is None else x.to(weight) for x in optional)
-        return self._network.prefill_sink(conditions.reference_BCTHW.to(weight), motion, context)
+        reference = conditions.reference_BCTHW.to(weight)
+        return self._network.prefill_sink(reference, motion, context, conditions.scaling)
 
     def __len__(self) -> int:
         """Sinks in memory."""

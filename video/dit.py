@@ -22,17 +22,12 @@ from video.dit_block import Head, SelfAttend, TransformerBlock, unpatchify
 from video.dit_config import DiTConfig
 from video.dit_init import initialise
 from video.dit_inputs import DiTInputs
-from video.kv_cache import (
-    KVCache,
-    LanePlace,
-    Sink,
-    TextKV,
-    joined_text,
-    require_places,
-)
+from video.kv_cache import KVCache, LanePlace, Sink, TextKV, joined_text, require_places
 from video.rope import (
+    NATIVE,
     REFERENCE_FRAME,
     LatentGrid,
+    RopeScaling,
     condition_rotation,
     frames_rotation,
     reference_frame,
@@ -86,6 +81,7 @@ class SpeechToVideoDiT(DiTInputs):
         reference_BCTHW: torch.Tensor,
         motion_BCTHW: torch.Tensor | None = None,
         context_BSD: torch.Tensor | None = None,
+        scaling: RopeScaling = NATIVE,
     ) -> Sink:
         """Keys and values of the reference, any motion history and the prompt, for all steps.
 
@@ -93,11 +89,12 @@ class SpeechToVideoDiT(DiTInputs):
             reference_BCTHW: one latent frame.
             motion_BCTHW: past latents, oldest first; only for a network with motion frames.
             context_BSD: text states, padded here to `text_len`; only for a network with text.
+            scaling: where rows and columns lie; chunks that use the sink follow it.
 
         Raises:
             ValueError: an input is missing, superfluous or mis-shaped.
         """
-        return self._sink(reference_BCTHW, motion_BCTHW, context_BSD)
+        return self._sink(reference_BCTHW, motion_BCTHW, context_BSD, scaling)
 
     @torch.no_grad()
     def encode_audio(
@@ -223,6 +220,7 @@ class SpeechToVideoDiT(DiTInputs):
         audio_history: torch.Tensor | None = None,
         sink_distance: int | None = None,
         start_frame: int = 0,
+        scaling: RopeScaling = NATIVE,
     ) -> torch.Tensor:
         """Velocity `[B, C, F, H, W]` of a whole clip at once; differentiable.
 
@@ -242,11 +240,12 @@ class SpeechToVideoDiT(DiTInputs):
             audio_history: the 5 feature frames before the clip, if not encoded per chunk.
             sink_distance: as in `stream`; each chunk sees the reference where it would be then.
             start_frame: absolute index of the clip's first latent frame.
+            scaling: where rows and columns lie.
 
         Raises:
             ValueError: a shape or a switched-off input does not fit.
         """
-        num_frames, grid = x_BCTHW.shape[2], self.latent_grid(x_BCTHW)
+        num_frames, grid = x_BCTHW.shape[2], self.latent_grid(x_BCTHW, scaling)
         heard = None
         if audio_BYCT is not None:
             alone = audio_per_chunk if causal else False
@@ -260,7 +259,7 @@ class SpeechToVideoDiT(DiTInputs):
         per_chunk = self.config.frames_per_chunk
         if num_frames % per_chunk:
             raise ValueError(f"clip of {num_frames} frames is no whole number of {per_chunk}")
-        sink = self._sink(reference_BCTHW, motion, context)
+        sink = self._sink(reference_BCTHW, motion, context, scaling)
         starts = range(start_frame, start_frame + num_frames, per_chunk)
         attention = CausalPass(
             sink,
@@ -279,8 +278,9 @@ class SpeechToVideoDiT(DiTInputs):
         reference_BCTHW: torch.Tensor,
         motion_BCTHW: torch.Tensor | None,
         context_BSD: torch.Tensor | None,
+        scaling: RopeScaling,
     ) -> Sink:
-        grid, motion = self.latent_grid(reference_BCTHW), motion_BCTHW is not None
+        grid, motion = self.latent_grid(reference_BCTHW, scaling), motion_BCTHW is not None
         tokens_BLD = self.embed_condition(reference_BCTHW, motion_BCTHW)
         batch, device = tokens_BLD.shape[0], tokens_BLD.device
         attention = JointPass(self._condition_rotation(grid, motion, device))

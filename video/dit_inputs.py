@@ -18,7 +18,7 @@ from video.audio_tokens import (
 from video.dit_block import timestep_sinusoid
 from video.dit_config import DiTConfig
 from video.frame_packer import FramePacker
-from video.rope import LatentGrid
+from video.rope import NATIVE, LatentGrid, RopeScaling
 
 _NOISY_ROW, _REFERENCE_ROW, _MOTION_ROW = range(3)
 
@@ -66,8 +66,8 @@ class DiTInputs(nn.Module):
         """Dtype of the residual stream: at least float32."""
         return torch.promote_types(self.weight_dtype, torch.float32)
 
-    def latent_grid(self, latents_BCTHW: torch.Tensor) -> LatentGrid:
-        """Grid of these latents.
+    def latent_grid(self, latents_BCTHW: torch.Tensor, scaling: RopeScaling = NATIVE) -> LatentGrid:
+        """Grid of these latents, placed as `scaling` says.
 
         Raises:
             ValueError: channels or size do not fit the network.
@@ -85,7 +85,11 @@ class DiTInputs(nn.Module):
                 f"{patch_height} x {patch_width}"
             )
         return LatentGrid(
-            height=shape[3], width=shape[4], patch_height=patch_height, patch_width=patch_width
+            height=shape[3],
+            width=shape[4],
+            patch_height=patch_height,
+            patch_width=patch_width,
+            scaling=scaling,
         )
 
     def embed_noisy(self, x_BCTHW: torch.Tensor, cond_BCTHW: torch.Tensor | None) -> torch.Tensor:

@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from video.rope import LatentGrid, condition_rotation, frames_rotation, rotate
+from video.rope import (
+    NATIVE,
+    LatentGrid,
+    RopeKind,
+    RopeScaling,
+    condition_rotation,
+    frames_rotation,
+    rotate,
+)
+
+_ROPE_KINDS: tuple[RopeKind, ...] = ("native", "positions", "ntk")
 
 TextKV = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
 """A prompt's keys and its values, for every layer."""
@@ -129,6 +139,7 @@ class KVCache:
         self._keys_YBKNE: torch.Tensor | None = None
         self._values_YBKNE: torch.Tensor | None = None
         self._frame_tokens = 0
+        self._scaling = NATIVE
         self._sink_tokens = 0
         self._sink: Sink | None = None
         self._sink_position: int | None = None
@@ -174,6 +185,7 @@ class KVCache:
             "keys": keys[:, :, self._ring_rows()].clone(),
             "values": values[:, :, self._ring_rows()].clone(),
             "index": torch.tensor(numbers, dtype=torch.int64),
+            **_packed_scaling(self._scaling),
         }
 
     def import_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -195,6 +207,7 @@ class KVCache:
             )
         self.index = replace(self.index, origin=origin, latest_start=latest, num_filled=filled)
         self._frame_tokens = frame_tokens
+        self._scaling = _unpacked_scaling(state)
         self._keys_YBKNE = self._widened(state["keys"], 0, 0)
         self._values_YBKNE = self._widened(state["values"], 0, 0)
 
@@ -220,6 +233,7 @@ class KVCache:
         _, _, num_heads, head_dim = sink.keys[0].shape
         if self._keys_YBKNE is None or self._values_YBKNE is None:
             self._frame_tokens = sink.grid.frame_tokens
+            self._scaling = sink.grid.scaling
             self._sink_tokens = sink.num_tokens
             rows = self._sink_tokens + self.index.window_frames * self._frame_tokens
             shape = (len(sink.keys), batch, rows, num_heads, head_dim)
@@ -230,6 +244,11 @@ class KVCache:
             raise ValueError(
                 f"cache of batch {self._keys_YBKNE.shape[1]} and {self._frame_tokens} tokens per "
                 f"frame got batch {batch} and {sink.grid.frame_tokens}: use a new cache"
+            )
+        if self._scaling != sink.grid.scaling:
+            raise ValueError(
+                f"cache of keys turned by {self._scaling} got a sink of {sink.grid.scaling}: use a "
+                "new cache, or the plan that it was filled under"
             )
         if self._sink_tokens != sink.num_tokens:
             old = self._sink_tokens
@@ -265,6 +284,21 @@ class KVCache:
         return sum(b.numel() * b.element_size() for b in buffers if b is not None)
 
 
+def _packed_scaling(scaling: RopeScaling) -> dict[str, torch.Tensor]:
+    """How the ring's keys are placed, for an export; nothing where they are as usual."""
+    if scaling == NATIVE:
+        return {}
+    numbers = [_ROPE_KINDS.index(scaling.kind), scaling.stretch]
+    return {"scaling": torch.tensor(numbers, dtype=torch.float64)}
+
+
+def _unpacked_scaling(state: dict[str, torch.Tensor]) -> RopeScaling:
+    if "scaling" not in state:
+        return NATIVE
+    kind, stretch = (float(value) for value in state["scaling"])
+    return RopeScaling(kind=_ROPE_KINDS[int(kind)], stretch=stretch)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanePlace:
     """Where one lane of a batched pass stands: its chunk's first frame, its ring and its sink."""
@@ -282,7 +316,7 @@ def require_places(places: Sequence[LanePlace], num_frames: int, grid: LatentGri
     """
     for place in places:
         per_chunk = place.cache.index.frames_per_chunk
-        if num_frames != per_chunk or grid != place.sink.grid:
+        if num_frames != per_chunk or not grid.same_size(place.sink.grid):
             raise ValueError(
                 f"chunk of {num_frames} frames on {grid} does not fit a cache for "
                 f"{per_chunk} frames and a sink on {place.sink.grid}"

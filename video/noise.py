@@ -152,6 +152,25 @@ def counter_noise(
     return torch.from_numpy(noise.astype(np.float32)).to(device)
 
 
+def counter_integer(seed: int, chunk: int, step: int, low: int, high: int) -> int:
+    """A uniform integer from `low` to `high`, both included, a pure function of its arguments.
+
+    Drawn at a frame that no chunk reaches, so it shares nothing with the noise of pictures.
+
+    Raises:
+        ValueError: a coordinate does not fit the counter, or the range is empty.
+    """
+    if high < low:
+        raise ValueError(f"range {low}..{high} is empty: give the smaller number first")
+    _check_range("seed", seed, 64)
+    _check_range("chunk", chunk, 32)
+    _check_range("step", step, 16)
+    counter = (0, 0xFFFFFFFF, step << 16, chunk)
+    first, *_ = _philox(seed, tuple(np.array(word, dtype=np.uint64) for word in counter))
+    # 32 bits over a few numbers: uneven by less than one in a million.
+    return low + (int(first) * (high - low + 1) >> 32)
+
+
 def _check_range(name: str, first: int, bits: int, count: int = 0) -> None:
     if first < 0 or first + count > 1 << bits or first >= 1 << bits:
         raise ValueError(f"{name} {first} (+{count}) does not fit in {bits} bits of the counter")

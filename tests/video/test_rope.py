@@ -1,7 +1,9 @@
 """Rotary positions: the reference's tables, unlimited places, and the rolling reference."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.goldens import GoldenSet
 from video.rope import (
+    NATIVE,
     LatentGrid,
+    RopeScaling,
     axis_rotations,
     condition_rotation,
     frames_rotation,
@@ -100,3 +104,64 @@ def test_reference_rolls_once_the_stream_comes_near(
     start: int, distance: int | None, expected: int
 ) -> None:
     assert reference_frame(start, distance) == expected
+
+
+HALF = {"height": 4, "width": 6}
+
+
+def table(scaling: RopeScaling, head_dim: int = 24) -> torch.Tensor:
+    """Rotations `[rows * cols, R]` of one frame on a grid of 2 x 3 tokens."""
+    return frames_rotation(0, 1, LatentGrid(**HALF, scaling=scaling), head_dim, CPU)
+
+
+def test_known_resolution_and_native_kind_scale_nothing() -> None:
+    assert RopeScaling.of("native", 0.5, 1.0) == NATIVE
+    for kind in ("positions", "ntk"):
+        assert RopeScaling.of(kind, 0.5, 0.5) == NATIVE
+        same = table(RopeScaling(kind=kind, stretch=1.0))
+        assert torch.equal(same, table(NATIVE)), "bit for bit"
+
+
+def test_interpolated_positions_are_the_middles_of_blocks() -> None:
+    scaling = RopeScaling.of("positions", 0.5, 1.0)
+    assert scaling.places(np.arange(3)).tolist() == [0.5, 2.5, 4.5]
+    assert RopeScaling.of("positions", 1 / 3, 1.0).places(np.arange(2)).tolist() == [1.0, 4.0]
+    # A finer grid than the known one: two tokens share what was one.
+    finer = RopeScaling.of("positions", 1.0, 0.5)
+    assert finer.places(np.arange(4)).tolist() == [-0.25, 0.25, 0.75, 1.25]
+    # What lies halfway between two tokens of the fine grid is turned by the mean of their angles.
+    fine = frames_rotation(0, 1, LatentGrid(height=8, width=12), 24, CPU).unflatten(0, (4, 6))
+    coarse = table(scaling).unflatten(0, (2, 3))
+    num_time, num_row, _ = axis_rotations(24)
+    rows = slice(num_time, num_time + num_row)
+    between = fine[0, 0, rows] * fine[1, 0, rows]  # angles add up to twice the middle's
+    torch.testing.assert_close(coarse[0, 0, rows] ** 2, between, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("stretch", [2.0, 0.5, 3.0])
+def test_ntk_turns_the_slowest_as_the_known_grid_and_the_fastest_as_always(stretch: float) -> None:
+    head_dim = 48
+    scaling = RopeScaling(kind="ntk", stretch=stretch)
+    angles = torch.angle(table(scaling, head_dim).to(torch.complex128)).unflatten(0, (2, 3))
+    plain = torch.angle(table(NATIVE, head_dim).to(torch.complex128)).unflatten(0, (2, 3))
+    num_time, num_row, num_col = axis_rotations(head_dim)
+    assert torch.equal(angles[..., :num_time], plain[..., :num_time]), "time is not scaled"
+    for first, num, place in ((num_time, num_row, (1, 0)), (num_time + num_row, num_col, (0, 1))):
+        now, before = angles[*place, first : first + num], plain[*place, first : first + num]
+        torch.testing.assert_close(now[0], before[0])
+        torch.testing.assert_close(now[-1], stretch * before[-1], atol=1e-7, rtol=1e-3)
+        assert bool((now[1:] > before[1:]).all() if stretch > 1 else (now[1:] < before[1:]).all())
+
+
+def test_motion_and_reference_follow_the_grid() -> None:
+    grid = LatentGrid(height=16, width=16, scaling=RopeScaling(kind="positions", stretch=2.0))
+    plain = replace(grid, scaling=NATIVE)
+    assert grid.same_size(plain)
+    assert grid != plain
+    scaled, unscaled = (
+        condition_rotation(30, g, motion=True, head_dim=24, device=CPU) for g in (grid, plain)
+    )
+    num_time = axis_rotations(24)[0]
+    assert scaled.shape == unscaled.shape
+    assert torch.equal(scaled[:, :num_time], unscaled[:, :num_time])
+    assert bool((scaled[:, num_time:] != unscaled[:, num_time:]).any(dim=1).all())
