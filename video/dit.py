@@ -10,6 +10,7 @@ latent frame. Source: Wan2.2-S2V and Live Avatar.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Self, cast
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 
 from video.attention_pass import CausalPass, JointPass, StreamPass
 from video.audio_tokens import AudioHistory, AudioInjector, AudioTokens, Heard
+from video.block_cache import BlockRunner
 from video.dit_block import Head, SelfAttend, TransformerBlock, unpatchify
 from video.dit_config import DiTConfig
 from video.dit_init import initialise
@@ -54,10 +56,8 @@ class SpeechToVideoDiT(DiTInputs):
             for layer in range(config.num_layers)
         )
         self.head = Head(dim, patch[1] * patch[2] * config.out_dim, eps)
-        self.audio_injector: AudioInjector | None = None
-        if config.audio_inject_layers:
-            layers = config.audio_inject_layers
-            self.audio_injector = AudioInjector(dim, config.num_heads, layers, eps)
+        layers = config.audio_inject_layers
+        self.audio_injector = AudioInjector(dim, config.num_heads, layers, eps) if layers else None
         initialise(self, zero_outputs=config.zero_init)
 
     def new_cache(self) -> KVCache:
@@ -165,6 +165,7 @@ class SpeechToVideoDiT(DiTInputs):
         *,
         sink_distance: int | None,
         cond_BCTHW: torch.Tensor | None = None,
+        runner: BlockRunner | None = None,
     ) -> torch.Tensor:
         """Velocity of several chunks in one pass, each at its own step, place and session.
 
@@ -178,6 +179,7 @@ class SpeechToVideoDiT(DiTInputs):
             places: one for each sample; no cache occurs twice.
             sink_distance: as in `stream`.
             cond_BCTHW: latents added at the input; None counts as zeros.
+            runner: runs the blocks in its own way; for a single chunk.
 
         Raises:
             ValueError: a shape, the order of chunks or a switched-off input does not fit.
@@ -190,7 +192,7 @@ class SpeechToVideoDiT(DiTInputs):
         x_BFSD = self.embed_noisy(x_BCTHW, cond_BCTHW)
         attention = StreamPass(places, sink_distance, 1, self.weight_dtype)
         text = joined_text([place.sink for place in places])
-        return self._stream(x_BFSD, t_BF, attention, text, heard)
+        return self._stream(x_BFSD, t_BF, attention, text, heard, runner=runner)
 
     def _stream(
         self,
@@ -200,9 +202,10 @@ class SpeechToVideoDiT(DiTInputs):
         text: TextKV,
         heard: tuple[Heard, ...] | None,
         actor_mask_AFHW: torch.Tensor | None = None,
+        runner: BlockRunner | None = None,
     ) -> torch.Tensor:
         """Velocity of the chunks that `attention` has places for."""
-        out = self._velocity(x_BFSD, t_BF, attention, text, heard, actor_mask_AFHW)
+        out = self._velocity(x_BFSD, t_BF, attention, text, heard, actor_mask_AFHW, runner)
         return unpatchify(out, attention.grid, self.config.out_dim)
 
     def forward_full(  # noqa: PLR0913 - everything one call of the network depends on
@@ -310,9 +313,8 @@ class SpeechToVideoDiT(DiTInputs):
     def _condition_rotation(
         self, grid: LatentGrid, motion: bool, device: torch.device
     ) -> torch.Tensor:
-        head_dim = self.config.head_dim
         return condition_rotation(
-            REFERENCE_FRAME, grid, motion=motion, head_dim=head_dim, device=device
+            REFERENCE_FRAME, grid, motion=motion, head_dim=self.config.head_dim, device=device
         )
 
     def _joint(
@@ -350,6 +352,7 @@ class SpeechToVideoDiT(DiTInputs):
         text: TextKV,
         heard: tuple[Heard, ...] | None,
         actor_mask_AFHW: torch.Tensor | None = None,
+        runner: BlockRunner | None = None,
     ) -> torch.Tensor:
         """Patch values of noisy frames, each at its own time."""
         if t_BF.shape != x_BFSD.shape[:2]:
@@ -357,12 +360,10 @@ class SpeechToVideoDiT(DiTInputs):
                 f"t has shape {tuple(t_BF.shape)}: give one time per sample and latent frame, "
                 f"{tuple(x_BFSD.shape[:2])}"
             )
-        mask_AFS = None
-        if actor_mask_AFHW is not None:
-            mask_AFS = actor_mask_AFHW[:, : x_BFSD.shape[1]].flatten(2)
+        shape = (x_BFSD.shape[1], x_BFSD.shape[2])
+        mask_AFS = None if actor_mask_AFHW is None else actor_mask_AFHW[:, : shape[0]].flatten(2)
         time_BFD, times_BF6D = self.embed_times(t_BF)
-        frame_shape = (x_BFSD.shape[1], x_BFSD.shape[2])
-        x_BFSD = self._run(x_BFSD, times_BF6D, attention, text, heard, mask_AFS, frame_shape)
+        x_BFSD = self._run(x_BFSD, times_BF6D, attention, text, heard, mask_AFS, shape, runner)
         out: torch.Tensor = self.head(x_BFSD, time_BFD)
         return out
 
@@ -375,13 +376,15 @@ class SpeechToVideoDiT(DiTInputs):
         heard: tuple[Heard, ...] | None,
         mask_AFS: torch.Tensor | None,
         frame_shape: tuple[int, int] | None,
+        runner: BlockRunner | None = None,
     ) -> torch.Tensor:
         """All layers; after those with an injector the noisy tokens (first in order) hear."""
         injected = self.audio_injector.slot_of_layer if self.audio_injector is not None else {}
         keys, values = text
         for layer, block in enumerate(self.blocks):
             text_kv = (keys[layer], values[layer]) if keys else None
-            x_BGTD = block(x_BGTD, times_BG6D, attention, text_kv)
+            run_block = block if runner is None else partial(runner, block)
+            x_BGTD = run_block(x_BGTD, times_BG6D, attention, text_kv)
             if self.audio_injector is None or frame_shape is None or layer not in injected:
                 continue
             if heard is None:

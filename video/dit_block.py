@@ -57,15 +57,31 @@ class TransformerBlock(nn.Module):
         text: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
         """One layer; `text` holds the prompt's keys and values `[B, K, N, E]`."""
-        # One row per group, broadcast over its tokens.
-        rows = (self.modulation + times_BG6D).to(x_BGTD.dtype).unsqueeze(-2).unbind(2)
-        shift1, scale1, gate1, shift2, scale2, gate2 = rows
-        y = modulated(x_BGTD, shift1, scale1, self.eps)
-        x_BGTD = torch.addcmul(x_BGTD, gate1, self._attend(y, attend_self).to(x_BGTD.dtype))
-        if text is not None:
-            x_BGTD = x_BGTD + self._read_text(x_BGTD, *text)
-        y = modulated(x_BGTD, shift2, scale2, self.eps).to(self.self_attn.q.weight.dtype)
-        return torch.addcmul(x_BGTD, gate2, self.ffn(y).to(x_BGTD.dtype))
+        rows = self.rows(times_BG6D, x_BGTD.dtype)
+        return self.fed(self.mixed(x_BGTD, rows, attend_self, text), rows)
+
+    def rows(self, times_BG6D: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        """Shift, scale and gate of either half, `[B, G, 1, D]`: one row per group of tokens."""
+        return (self.modulation + times_BG6D).to(dtype).unsqueeze(-2).unbind(2)
+
+    def mixed(
+        self,
+        x_BGTD: torch.Tensor,
+        rows: tuple[torch.Tensor, ...],
+        attend_self: SelfAttend,
+        text: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """The first half of the layer: tokens look at each other and at the prompt."""
+        shift, scale, gate = rows[:3]
+        y = modulated(x_BGTD, shift, scale, self.eps)
+        x_BGTD = torch.addcmul(x_BGTD, gate, self._attend(y, attend_self).to(x_BGTD.dtype))
+        return x_BGTD if text is None else x_BGTD + self._read_text(x_BGTD, *text)
+
+    def fed(self, x_BGTD: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The second half of the layer: the feed-forward, for each token by itself."""
+        shift, scale, gate = rows[3:]
+        y = modulated(x_BGTD, shift, scale, self.eps).to(self.self_attn.q.weight.dtype)
+        return torch.addcmul(x_BGTD, gate, self.ffn(y).to(x_BGTD.dtype))
 
     def text_keys_values(self, text_BKD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of prompt tokens for this layer, each `[B, K, N, E]`.
