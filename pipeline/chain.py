@@ -11,12 +11,14 @@ from pipeline.chain_export import Progress, pack_progress, unpack_progress
 from pipeline.cuts import join_neighbours
 from pipeline.decode_stage import DecodeStage
 from pipeline.denoise_stage import DenoiseStage
+from pipeline.denoising import Denoising, denoising_stage
 from pipeline.errors import PlanError
 from pipeline.plan import Plan
 from pipeline.sampler import Denoiser
 from pipeline.session_state import SessionState
 from pipeline.sink_store import SinkStore
 from pipeline.stage import ChunkWork, SessionInputs, Stage
+from pipeline.window_stage import WindowStage
 from video.chunk import VideoChunk
 from video.codec import VideoCodec
 
@@ -210,7 +212,7 @@ class LocalChain:
 
     def num_evaluations(self, session: str) -> int:
         """How often the network ran for a session so far."""
-        stages = [s for s in self._denoise_stages if isinstance(s, DenoiseStage)]
+        stages = [s for s in self._denoise_stages if isinstance(s, DenoiseStage | WindowStage)]
         return sum(stage.num_evaluations(session) for stage in stages)
 
     def export_state(self, session: str) -> SessionState:
@@ -262,18 +264,18 @@ def _require_runnable(plan: Plan) -> None:
             )
 
 
-def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[DenoiseStage]:
+def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[Denoising]:
     """The plan's stages; those on one device share the network and the sinks."""
     own_device = str(next(denoiser.network.parameters()).device)
     placed = {own_device: (denoiser, SinkStore(denoiser.network))}
-    stages = []
+    stages: list[Denoising] = []
     for index, spec in enumerate(plan.stages):
         device = own_device if spec.device is None else _usable_device(plan, spec.device)
         if device not in placed:
             network = copy.deepcopy(denoiser.network).to(device)
             placed[device] = (replace(denoiser, network=network), SinkStore(network))
         stage_denoiser, sinks = placed[device]
-        stages.append(DenoiseStage(stage_denoiser, plan, index, sinks=sinks))
+        stages.append(denoising_stage(stage_denoiser, plan, index, sinks=sinks))
     return stages
 
 

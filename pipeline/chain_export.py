@@ -39,7 +39,7 @@ def pack_progress(progress: Progress) -> dict[str, SessionState]:
         "num_works": len(progress.works),
         "num_ready": len(progress.ready),
     }
-    works = {f"work{index}": _pack(work) for index, work in enumerate(progress.works)}
+    works = {f"work{index}": pack_chunk(work) for index, work in enumerate(progress.works)}
     ready = {f"ready{index}": pack_pictures(v) for index, v in enumerate(progress.ready)}
     return {"chain": SessionState(numbers=numbers), **works, **ready}
 
@@ -56,7 +56,8 @@ def unpack_progress(session: str, state: SessionState) -> Progress:
     return Progress(
         submitted=numbers["submitted"],
         works=tuple(
-            _unpack(session, state.part(f"work{index}")) for index in range(numbers["num_works"])
+            unpack_chunk(session, state.part(f"work{index}"))
+            for index in range(numbers["num_works"])
         ),
         ready=tuple(
             unpack_pictures(state.part(f"ready{index}")) for index in range(numbers["num_ready"])
@@ -64,8 +65,8 @@ def unpack_progress(session: str, state: SessionState) -> Progress:
     )
 
 
-def _pack(work: ChunkWork) -> SessionState:
-    """A chunk between two stages as an exportable state."""
+def pack_chunk(work: ChunkWork) -> SessionState:
+    """A chunk between two steps as an exportable state."""
     tensors = {
         "latents_CTHW": work.latent.latents_CTHW,
         "audio_LCT": work.audio_LCT,
@@ -80,8 +81,8 @@ def _pack(work: ChunkWork) -> SessionState:
     return SessionState(tensors=tensors, numbers=numbers)
 
 
-def _unpack(session: str, state: SessionState) -> ChunkWork:
-    """The chunk that `_pack` packed."""
+def unpack_chunk(session: str, state: SessionState) -> ChunkWork:
+    """The chunk that `pack_chunk` packed."""
     return ChunkWork(
         session=session,
         latent=LatentChunk(

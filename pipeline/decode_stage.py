@@ -12,7 +12,7 @@ from pipeline.errors import ModelError
 from pipeline.memory_use import tensor_bytes
 from pipeline.session_state import SessionState
 from pipeline.stage import ChunkWork, SessionInputs, on_device
-from video.chunk import VideoChunk
+from video.chunk import VideoChunk, no_pictures
 from video.codec import DecoderState, VideoCodec
 from video.still_border import hold_border
 
@@ -40,11 +40,13 @@ class DecodeStage:
 
     @torch.inference_mode()
     def process(self, work: ChunkWork) -> VideoChunk:
-        """The chunk's pictures, as many per latent frame as the codec makes.
+        """The chunk's pictures, as many per latent frame as the codec makes; none of a void one.
 
         Raises:
             ModelError: the model computed NaN or infinity, which would show as plain black.
         """
+        if work.is_void:
+            return no_pictures(1 / self._fps[work.session])
         state, latent = self._states[work.session], work.latent
         latents_CTHW = latent.latents_CTHW.to(self._weights.device)
         frames_BCTHW = self._codec.decode(latents_CTHW[None], state)

@@ -18,7 +18,7 @@ from pipeline.plan import Plan
 from pipeline.sampler import pure_noise
 from pipeline.session_state import SessionState
 from pipeline.speech import SpeechWindows
-from pipeline.stage import ChunkWork
+from pipeline.stage import ChunkWork, void_chunk
 from pipeline.sync import AVSynchronizer, Pair
 from video.chunk import VideoChunk
 from video.hinge import resized
@@ -91,8 +91,9 @@ class AvatarGenerator:
     def flush(self) -> Iterator[Pair]:
         """Give what is missing to the sound's end, as if silence followed, and end the session."""
         self._sync.finish()
-        for audio_LCT in self._speech.flush(self._sync.total_frames):
+        for audio_LCT in self._speech.flush(self._frames_to_hear()):
             yield from self._generate(audio_LCT)
+        yield from self._let_out()
         yield from self._with_sound(self._chain.drain(self.session))
         self.close()
 
@@ -109,6 +110,24 @@ class AvatarGenerator:
             cond_CTHW=cond_CTHW,
         )
         yield from self._with_sound(self._chain.submit(work))
+
+    def _frames_to_hear(self) -> int:
+        """Pictures whose speech the chain needs for all that the sound lasts."""
+        total, windows = self._sync.total_frames, self.plan.windows
+        if windows is None:
+            return total
+        per_latent = self.model.codec.frames_per_latent
+        strides = windows.num_strides(-(-total // per_latent), len(self.plan.steps))
+        return strides * self.plan.frames_per_chunk * per_latent
+
+    def _let_out(self) -> Iterator[Pair]:
+        """Push what windows hold back out of the chain, by messages that carry nothing."""
+        windows = self.plan.windows
+        if windows is None or not self._next_chunk:
+            return
+        for _ in range(windows.lag(len(self.plan.steps))):
+            index, self._next_chunk = self._next_chunk, self._next_chunk + 1
+            yield from self._with_sound(self._chain.submit(void_chunk(self.session, index)))
 
     def _with_sound(self, pictures: Iterable[VideoChunk]) -> Iterator[Pair]:
         """The pictures with their sound, those beyond the sound's end left out."""

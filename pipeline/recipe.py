@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.decode_stage import DecodeStage
-from pipeline.denoise_stage import DenoiseStage
+from pipeline.denoising import Denoising, denoising_stage
 from pipeline.plan import Plan
 from pipeline.stage import Stage
 from pipeline.step_cost import BatchProfile
@@ -67,12 +67,12 @@ class DenoiseRecipe:
         """Steps of the plan up to this stage's last."""
         return self.plan.first_step(self.index + 1)
 
-    def build(self) -> DenoiseStage:
+    def build(self) -> Denoising:
         """Load the model and take the plan's steps."""
         from pipeline.model import load_model
 
         model = load_model(self.model, device=self.device, dtype=self.dtype)
-        return DenoiseStage(model.denoiser(self.plan), self.plan, self.index, batch=self.batch)
+        return denoising_stage(model.denoiser(self.plan), self.plan, self.index, batch=self.batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import torch
 from pipeline.plugins.contract import Decision, Memory, Plugin, StepContext
 from pipeline.route import Leg
 from pipeline.sink_store import HeldSink
+from pipeline.window_view import WindowView, stride_noise
 from video.audio_tokens import AudioHistory, Heard, join_heard
 from video.chunk import LatentChunk
 from video.dit import SpeechToVideoDiT
@@ -63,7 +64,8 @@ class StepWork:
 
     `legs` is the chunk's way through the plan and `leg` where it is on it. `heard` is the chunk's
     speech, `cond_CTHW` the prior's latents at the step's resolution (zeros without a prior);
-    `memory` what plug-ins remember of the chunk, which this step may change.
+    `memory` what plug-ins remember of the chunk, which this step may change. With `window` the
+    chunk is a window, seen at once: there is no ring then and `heard` is of no use.
     """
 
     session: str
@@ -75,6 +77,7 @@ class StepWork:
     cond_CTHW: torch.Tensor
     seed: int
     memory: Memory = field(default_factory=dict)
+    window: WindowView | None = None
 
     def context(self) -> StepContext:
         """What plug-ins may know of it."""
@@ -173,17 +176,12 @@ def _velocities(
     told = [[_told_sigma(denoiser.plugins, ctx)] for ctx in contexts]
     sigmas = torch.tensor(told, dtype=torch.float64)
     t_BF = (TIME_SCALE * sigmas).float().to(weight.device).expand(-1, xs[0].shape[1])
-    places = [
-        LanePlace(start_frame=w.chunk.start_frame, cache=w.lane.cache, sink=w.lane.sink.sink)
-        for w in works
-    ]
-    prediction_BCTHW = network.stream_lanes(
+    prediction_BCTHW = _ask(
+        denoiser,
+        works,
         torch.stack(xs).to(weight.dtype),
         t_BF,
-        _joined(works),
-        places,
-        sink_distance=denoiser.sink_distance,
-        cond_BCTHW=torch.stack(conds).to(weight.dtype) if network.config.cond_dim else None,
+        torch.stack(conds).to(weight.dtype) if network.config.cond_dim else None,
     )
     return [
         velocity_from_prediction(
@@ -191,6 +189,34 @@ def _velocities(
         )
         for prediction_CTHW, x, work, cond in zip(prediction_BCTHW, xs, works, conds, strict=True)
     ]
+
+
+def _ask(
+    denoiser: Denoiser,
+    works: Sequence[StepWork],
+    x_BCTHW: torch.Tensor,
+    t_BF: torch.Tensor,
+    cond_BCTHW: torch.Tensor | None,
+) -> torch.Tensor:
+    """What the network says: of chunks as lanes of one pass, of a window as a clip of its own."""
+    network, distance = denoiser.network, denoiser.sink_distance
+    view = works[0].window
+    if view is not None:
+        return view.ask(
+            network,
+            x_BCTHW,
+            t_BF,
+            start_frame=works[0].chunk.start_frame,
+            sink_distance=distance,
+            cond_BCTHW=cond_BCTHW,
+        )
+    places = [
+        LanePlace(start_frame=w.chunk.start_frame, cache=w.lane.cache, sink=w.lane.sink.sink)
+        for w in works
+    ]
+    return network.stream_lanes(
+        x_BCTHW, t_BF, _joined(works), places, sink_distance=distance, cond_BCTHW=cond_BCTHW
+    )
 
 
 def _told_sigma(plugins: Sequence[Plugin], ctx: StepContext) -> float:
@@ -227,9 +253,10 @@ def _advance(work: StepWork, velocity_CTHW: torch.Tensor) -> LatentChunk:
 
 def _fresh_noise(work: StepWork, like_CTHW: torch.Tensor) -> torch.Tensor:
     """The noise that follows a step; step 0 drew the first, so that after step k is k + 1."""
-    return _noise(
-        work.seed, work.chunk.index, work.leg.index + 1, work.chunk.start_frame, like_CTHW
-    )
+    draw, start_frame = work.leg.index + 1, work.chunk.start_frame
+    if work.window is not None:
+        return stride_noise(work.seed, work.window.stride, draw, start_frame, like_CTHW)
+    return _noise(work.seed, work.chunk.index, draw, start_frame, like_CTHW)
 
 
 def _noise(

@@ -16,6 +16,9 @@ from video.chunk import LatentChunk
 
 OutT_co = TypeVar("OutT_co", covariant=True)
 
+VOID_FRAME = -1
+"""Where a chunk lies that carries nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionInputs:
@@ -45,7 +48,8 @@ class ChunkWork:
     `audio_LCT` holds one feature vector per video frame (four per latent frame); `cond_CTHW` the
     prior's latents, zeros in a model without a prior. `reference_BCTHW` is the latent (T = 1) that
     takes the reference's place from this chunk on, in every step; None changes nothing. `carried`
-    is what plug-ins remember of the chunk from step to step.
+    is what plug-ins remember of the chunk from step to step. A chunk before frame 0 is void: it
+    stands for one that a step still holds back, and passes every step unchanged.
     """
 
     session: str
@@ -54,6 +58,24 @@ class ChunkWork:
     cond_CTHW: torch.Tensor
     reference_BCTHW: torch.Tensor | None = None
     carried: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it carries nothing."""
+        return self.latent.start_frame < 0
+
+
+def void_chunk(session: str, index: int) -> ChunkWork:
+    """A chunk that carries nothing, so that steps give what they hold back."""
+    latents_CTHW = torch.zeros(1, 0, 1, 1)
+    return ChunkWork(
+        session=session,
+        latent=LatentChunk(
+            latents_CTHW=latents_CTHW, index=index, start_frame=VOID_FRAME, sigma=1.0
+        ),
+        audio_LCT=torch.zeros(1, 1, 0),
+        cond_CTHW=latents_CTHW,
+    )
 
 
 class Stage(Protocol[OutT_co]):

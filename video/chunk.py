@@ -42,3 +42,8 @@ class VideoChunk:
     def num_frames(self) -> int:
         """Number of pictures held."""
         return int(self.frames_THWC.shape[0])
+
+
+def no_pictures(time_base: Fraction) -> VideoChunk:
+    """A chunk of no frames."""
+    return VideoChunk(frames_THWC=np.zeros((0, 1, 1, 3), np.uint8), pts=0, time_base=time_base)

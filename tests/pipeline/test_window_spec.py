@@ -14,6 +14,7 @@ pytestmark = pytest.mark.unit
 
 PLAN = """
 name: windowed
+mode: render
 frames_per_chunk: {stride}
 windows: {windows}
 {more}
