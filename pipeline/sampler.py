@@ -4,16 +4,24 @@ Shape legend: B = batch (chunks), C = latent channels, T = latent frames of the 
 grid, F = latent frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from pipeline.plugins.contract import Decision, Memory, Plugin, StepContext
+from pipeline.plugins.contract import Memory, Plugin, StepContext
+from pipeline.plugins.referee import (
+    deciding_skipper,
+    predicted,
+    runner_of,
+    told_sigma,
+    transformed,
+)
 from pipeline.route import Leg
 from pipeline.sink_store import HeldSink
 from pipeline.window_view import WindowView, stride_noise
 from video.audio_tokens import AudioHistory, Heard, join_heard
+from video.block_cache import BlockRunner
 from video.chunk import LatentChunk
 from video.dit import SpeechToVideoDiT
 from video.hinge import carried_over, resized
@@ -128,52 +136,55 @@ def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[StepMade]:
                 f"starts at {work.leg.step.sigma_in}: run the steps in order"
             )
     contexts = [work.context() for work in works]
-    skippers = [_skipper(denoiser.plugins, ctx) for ctx in contexts]
+    skippers = [deciding_skipper(denoiser.plugins, ctx) for ctx in contexts]
     velocities: dict[int, torch.Tensor] = {}
     full = [row for row, skipper in enumerate(skippers) if skipper is None]
-    for rows in _alike(works, full):
-        ran = _velocities(denoiser, [works[r] for r in rows], [contexts[r] for r in rows])
+    runners = {row: runner_of(denoiser.plugins, contexts[row]) for row in full}
+    for rows in _alike(works, runners):
+        ran = _velocities(
+            denoiser, [works[r] for r in rows], [contexts[r] for r in rows], runners[rows[0]]
+        )
         velocities |= dict(zip(rows, ran, strict=True))
     for row, skipper in enumerate(skippers):
         if skipper is not None:
-            velocities[row] = skipper.predict(contexts[row])
+            velocities[row] = predicted(skipper, contexts[row])
             continue
         for plugin in denoiser.plugins:
             plugin.after_step(contexts[row], velocities[row])
     made = []
     for row, (work, ctx) in enumerate(zip(works, contexts, strict=True)):
-        velocity_CTHW = velocities[row]
-        for plugin in denoiser.plugins:
-            velocity_CTHW = plugin.transform_velocity(ctx, velocity_CTHW)
+        velocity_CTHW = transformed(denoiser.plugins, ctx, velocities[row])
         chunk = _advance(work, velocity_CTHW)
         made.append(StepMade(chunk=chunk, evaluations=int(skippers[row] is None)))
     return made
 
 
-def _skipper(plugins: Sequence[Plugin], ctx: StepContext) -> Plugin | None:
-    """The plug-in that wants to stand in for the network at this step, if one does."""
-    skipping = [plugin for plugin in plugins if plugin.before_step(ctx) is Decision.SKIP]
-    return skipping[0] if skipping else None
+def _alike(works: Sequence[StepWork], runners: Mapping[int, BlockRunner | None]) -> list[list[int]]:
+    """Which of these works can share a pass: latents of one size, one adapter.
 
-
-def _alike(works: Sequence[StepWork], rows: Sequence[int]) -> list[list[int]]:
-    """Which of these works can share a pass: latents of one size, one adapter."""
-    groups: dict[tuple[torch.Size, str | None], list[int]] = {}
-    for row in rows:
+    Those whose blocks are run in another way go alone.
+    """
+    groups: dict[tuple[torch.Size, str | None, int | None], list[int]] = {}
+    for row, runner in runners.items():
         work = works[row]
-        groups.setdefault((work.chunk.latents_CTHW.shape, work.leg.step.adapter), []).append(row)
+        alone = None if runner is None else row
+        key = (work.chunk.latents_CTHW.shape, work.leg.step.adapter, alone)
+        groups.setdefault(key, []).append(row)
     return list(groups.values())
 
 
 def _velocities(
-    denoiser: Denoiser, works: Sequence[StepWork], contexts: Sequence[StepContext]
+    denoiser: Denoiser,
+    works: Sequence[StepWork],
+    contexts: Sequence[StepContext],
+    runner: BlockRunner | None,
 ) -> list[torch.Tensor]:
     """The network's opinion on each chunk as a velocity, float32, from one pass."""
     network = denoiser.network
     weight = network.patch_embedding.weight
     xs = [work.chunk.latents_CTHW.to(weight.device) for work in works]
     conds = [work.cond_CTHW.to(weight.device) for work in works]
-    told = [[_told_sigma(denoiser.plugins, ctx)] for ctx in contexts]
+    told = [[told_sigma(denoiser.plugins, ctx)] for ctx in contexts]
     sigmas = torch.tensor(told, dtype=torch.float64)
     t_BF = (TIME_SCALE * sigmas).float().to(weight.device).expand(-1, xs[0].shape[1])
     prediction_BCTHW = _ask(
@@ -182,6 +193,7 @@ def _velocities(
         torch.stack(xs).to(weight.dtype),
         t_BF,
         torch.stack(conds).to(weight.dtype) if network.config.cond_dim else None,
+        runner,
     )
     return [
         velocity_from_prediction(
@@ -197,6 +209,7 @@ def _ask(
     x_BCTHW: torch.Tensor,
     t_BF: torch.Tensor,
     cond_BCTHW: torch.Tensor | None,
+    runner: BlockRunner | None,
 ) -> torch.Tensor:
     """What the network says: of chunks as lanes of one pass, of a window as a clip of its own."""
     network, distance = denoiser.network, denoiser.sink_distance
@@ -215,14 +228,14 @@ def _ask(
         for w in works
     ]
     return network.stream_lanes(
-        x_BCTHW, t_BF, _joined(works), places, sink_distance=distance, cond_BCTHW=cond_BCTHW
+        x_BCTHW,
+        t_BF,
+        _joined(works),
+        places,
+        sink_distance=distance,
+        cond_BCTHW=cond_BCTHW,
+        runner=runner,
     )
-
-
-def _told_sigma(plugins: Sequence[Plugin], ctx: StepContext) -> float:
-    """The level that the network is told: the step's, unless a plug-in knows a better one."""
-    told = [sigma for plugin in plugins if (sigma := plugin.network_sigma(ctx)) != ctx.sigma]
-    return told[0] if told else ctx.sigma
 
 
 def _joined(works: Sequence[StepWork]) -> tuple[Heard, ...] | None:

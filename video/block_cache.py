@@ -9,7 +9,7 @@ Shape legend: B = batch (1), G = groups of tokens sharing one time, T = tokens o
 channels, L = G * T tokens, P = tokens that are computed, K = clusters.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,15 +90,15 @@ class SomeBlocks:
         return x_BGTD + self.memory.predict(block.layer, "whole").to(x_BGTD)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WatchedHalves:
     """Runs every block and remembers what attention and what the feed-forward adds.
 
-    `features_LD` are the tokens after the newest block.
+    `show` is given the tokens `[L, D]` after each block.
     """
 
     memory: BlockMemory
-    features_LD: torch.Tensor | None = None
+    show: Callable[[torch.Tensor], None]
 
     def __call__(
         self,
@@ -114,7 +114,7 @@ class WatchedHalves:
         made_BGTD = block.fed(mixed_BGTD, rows)
         self.memory.observe(block.layer, "mixed", mixed_BGTD - x_BGTD)
         self.memory.observe(block.layer, "fed", made_BGTD - mixed_BGTD)
-        self.features_LD = made_BGTD[0].flatten(0, 1)
+        self.show(made_BGTD[0].flatten(0, 1))
         return made_BGTD
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from pipeline.route import Leg
+from video.block_cache import BlockRunner
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -25,9 +26,10 @@ Memory = dict[str, torch.Tensor]
 
 
 class Decision(Enum):
-    """What happens at a step: the network runs, or `predict` takes its place."""
+    """What happens at a step: the network runs, in part, or `predict` takes its place."""
 
     FULL = "full"
+    PARTIAL = "partial"
     SKIP = "skip"
 
 
@@ -89,7 +91,7 @@ class Plugin(Protocol):
 
     @property
     def skips(self) -> bool:
-        """Whether it may decide that the network does not run; a plan has one such at most."""
+        """Whether it may keep the network from running in full; a plan has one such at most."""
         ...
 
     def check(self, plan: "Plan") -> None:
@@ -114,6 +116,10 @@ class Plugin(Protocol):
 
     def predict(self, ctx: StepContext) -> torch.Tensor:
         """The velocity in the network's place, after `before_step` said SKIP."""
+        ...
+
+    def block_runner(self, ctx: StepContext) -> BlockRunner | None:
+        """What runs the network's blocks at this step; None leaves them to the network."""
         ...
 
     def after_step(self, ctx: StepContext, velocity_CTHW: torch.Tensor) -> None:
@@ -155,6 +161,10 @@ class PlainPlugin:
     def predict(self, ctx: StepContext) -> torch.Tensor:
         """Never asked for."""
         raise NotImplementedError(f"plug-in {self.name} skips no step")
+
+    def block_runner(self, ctx: StepContext) -> BlockRunner | None:
+        """The network runs its blocks."""
+        return None
 
     def after_step(self, ctx: StepContext, velocity_CTHW: torch.Tensor) -> None:
         """Remember nothing."""

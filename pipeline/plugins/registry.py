@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 # Where each plug-in's class is: a dataclass whose fields are its options in a plan.
 PLUGINS: dict[str, tuple[str, str]] = {
+    "clusca": ("pipeline.plugins.clusca", "ClusCa"),
     "forecast": ("pipeline.plugins.forecast", "Forecast"),
     "omegance": ("pipeline.plugins.omegance", "Omegance"),
     "preview": ("pipeline.plugins.preview", "Preview"),
+    "sortblock": ("pipeline.plugins.sortblock", "SortBlock"),
     "timestep_aligner": ("pipeline.plugins.timestep_aligner", "TimestepAligner"),
 }
 
