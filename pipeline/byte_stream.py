@@ -14,7 +14,7 @@ import time
 import torch
 
 from pipeline.channel import LinkDown
-from pipeline.message import TensorSpec
+from pipeline.message import Part, TensorSpec, bytes_of, sent_bytes
 from pipeline.reach import nearest
 
 # What the kernel holds for a slow reader; more would only hide that it is slow.
@@ -25,8 +25,6 @@ AHEAD_BYTES = 1 << 16
 MAX_PARTS = 512
 # Linux holds 107 bytes of path in a socket's address.
 MAX_PATH_BYTES = 107
-
-Part = bytes | memoryview
 
 
 class ByteStream:
@@ -147,20 +145,6 @@ def rest_of(parts: tuple[Part, ...], count: int) -> tuple[Part, ...]:
             return (memoryview(part)[count:], *parts[index + 1 :])
         count -= len(part)
     return ()
-
-
-def sent_bytes(tensor: torch.Tensor) -> memoryview:
-    """The bytes of any tensor that has some; those of a contiguous CPU tensor are not copied."""
-    if tensor.requires_grad or not tensor.is_cpu or not tensor.is_contiguous():
-        tensor = tensor.detach().cpu().contiguous()
-    return bytes_of(tensor)
-
-
-def bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous CPU tensor, not copied."""
-    if tensor.dtype is torch.bfloat16:  # which numpy does not know
-        tensor = tensor.view(torch.int16)
-    return tensor.numpy().data.cast("B")
 
 
 def connect_stream(address: str, *, timeout_s: float) -> ByteStream:

@@ -5,7 +5,7 @@ Addresses are `queue:NAME` (in this process), `unix:PATH` and `tcp:HOST:PORT`; w
 listens; whoever sends connects, and again after a fault, because stages come and go.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.message import Message
 
@@ -44,6 +44,28 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Give up the link: both sides see it go down. Closing twice is no error."""
+        ...
+
+
+@runtime_checkable
+class PromptLink(Link, Protocol):
+    """A link that can also take a message without making whoever has it wait."""
+
+    def send_now(self, message: Message) -> bool:
+        """Hand over as much as goes at once; False if `finish` or `send` must see to the rest.
+
+        Raises:
+            LinkDown: nothing can be handed over any more.
+            MessageError: it is no message that the other side would read.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Hand over what `send_now` left.
+
+        Raises:
+            LinkDown: it could not be handed over in time.
+        """
         ...
 
 

@@ -12,16 +12,15 @@ from typing import Protocol
 
 import torch
 
-from pipeline.byte_stream import bytes_of
 from pipeline.message import (
     LENGTH,
     Message,
     MessageError,
     TensorSpec,
+    bytes_of,
     header_length,
     unpack_header,
 )
-from pipeline.socket_link import parts_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ class MemoryCheckpoints:
 
 def pack_messages(messages: list[Message]) -> bytes:
     """Messages one after the other, as on a link."""
-    return b"".join(part for message in messages for part in parts_of(message))
+    return b"".join(part for message in messages for part in message.parts())
 
 
 def unpack_messages(data: bytes) -> list[Message]:

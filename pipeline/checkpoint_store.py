@@ -10,10 +10,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.byte_stream import MAX_PARTS, Part, rest_of
+from pipeline.byte_stream import MAX_PARTS, rest_of
 from pipeline.checkpoint import Kept, unpack_messages
-from pipeline.message import Message, MessageError, pack_header
-from pipeline.socket_link import parts_of
+from pipeline.message import Message, MessageError, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class CheckpointStore:
     def _written(self, epoch: int, files: _Files, messages: tuple[Message, ...]) -> _Segment:
         """The messages in a file that did not count until now."""
         number = files.free()
-        parts = tuple(part for message in messages for part in parts_of(message))
+        parts = tuple(part for message in messages for part in message.parts())
         _write(self._path(epoch, number), parts)
         num_bytes = sum(map(len, parts))
         return _Segment(number=number, num_bytes=num_bytes, messages=messages)
@@ -93,7 +92,7 @@ class CheckpointStore:
             facts={"files": sizes},
         )
         partial = self._index(epoch).with_suffix(".part")
-        _write(partial, (pack_header(index),))
+        _write(partial, index.parts())
         partial.replace(self._index(epoch))
 
     def load(self, epoch: int) -> list[Message]:

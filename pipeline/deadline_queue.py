@@ -130,9 +130,9 @@ def next_batch(
     Others join only while the profile says that the batch is faster than one by one, and while no
     deadline that would be kept one by one breaks. Nothing where nothing waits.
     """
+    if len(ready) < 2:
+        return tuple(ready)
     order = in_order(ready, now_ms, turns, horizon_ms)
-    if not order:
-        return ()
     best: tuple[ReadyChunk, ...] = (order[0],)
     kept = _kept(order, now_ms)
     for entry in order[1:]:

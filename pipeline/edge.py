@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pipeline.channel import Link, LinkDown, LinkIdle, Listener, connect
+from pipeline.channel import Link, LinkDown, LinkIdle, Listener, PromptLink, connect
 from pipeline.message import Fact, Message, MessageError
 from pipeline.outlog import OutLog
 from pipeline.spans import OnSent
@@ -19,6 +19,8 @@ from pipeline.spans import OnSent
 # How often a waiting thread looks whether it shall stop.
 _POLL_S = 0.1
 _RETRY_S = 0.02
+# More than that is left to the sender's thread, so that whoever made it can go on meanwhile.
+_PROMPT_BYTES = 1 << 21
 # A thread that shall end can be in so many waits for its peer, one after the other, at most.
 _END_WAITS = 3
 
@@ -45,7 +47,11 @@ class Target:
 
 
 class Sender:
-    """Logs messages and sends them to wherever the edge leads at the moment."""
+    """Logs messages and sends them to wherever the edge leads at the moment.
+
+    What finds the link idle is written by whoever made it, as far as that needs no waiting: waking
+    a thread for it would take longer. The thread connects, waits, and sends all else.
+    """
 
     def __init__(self, name: str, settings: EdgeSettings, *, on_sent: OnSent | None = None) -> None:
         """Send nothing until `lead_to` has named a receiver; `on_sent` is told of each message."""
@@ -54,6 +60,8 @@ class Sender:
         self._changed = threading.Condition()
         self._target: Target | None = None
         self._link: Link | None = None
+        # The link while the thread has nothing to send by it.
+        self._idle: PromptLink | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"{name}-tx", daemon=True)
 
@@ -76,7 +84,25 @@ class Sender:
         """Log a message and send it as soon as the link allows."""
         with self._changed:
             self._log.append(message)
-            self._changed.notify_all()
+            if not self._sent_now():
+                self._changed.notify_all()
+
+    def _sent_now(self) -> bool:
+        """Whether the only message to be sent could be sent at once."""
+        message = self._log.peek()
+        if self._idle is None or message is None or len(self._log) > 1 or not _is_prompt(message):
+            return False
+        began_ns = time.monotonic_ns()
+        try:
+            is_done = self._idle.send_now(message)
+        except (LinkDown, MessageError):
+            return False  # the thread finds the same, and deals with it
+        self._log.take()
+        if self._on_sent is not None:
+            self._on_sent(message, began_ns, time.monotonic_ns())
+        if not is_done:
+            self._idle = None
+        return is_done
 
     def logged(self, epoch: int) -> list[Message]:
         """What is kept of a session, oldest first."""
@@ -162,14 +188,19 @@ class Sender:
         Raises:
             LinkDown: the receiver gave up the link while there was nothing to send.
         """
+        prompt = link if isinstance(link, PromptLink) else None
         while True:
             with self._changed:
                 message = self._take_for(target)
                 if message is None and self._is_for(target):
+                    self._idle = prompt
                     self._changed.wait(_POLL_S)
+                    self._idle = None
                     message = self._take_for(target)
                 if message is not None or not self._is_for(target):
                     return message
+            if prompt is not None:
+                prompt.finish()
             with contextlib.suppress(LinkIdle):
                 link.recv(0.0)
 
@@ -178,6 +209,12 @@ class Sender:
 
     def _take_for(self, target: Target) -> Message | None:
         return self._log.take() if self._is_for(target) else None
+
+
+def _is_prompt(message: Message) -> bool:
+    """Whether sending a message is over at once where the kernel has room: GPUs make one wait."""
+    is_here = all(tensor.is_cpu for tensor in message.tensors.values())
+    return is_here and message.num_bytes <= _PROMPT_BYTES
 
 
 class Receiver:

@@ -99,6 +99,8 @@ class Inbox:
     def take_batch(self, now_ns: int, max_batch: int) -> list[Message]:
         """The next message, with others of its shape if that is worth it; empty if none waits."""
         heads = {_name(epoch): lane for epoch, lane in self._lanes.items() if lane.waiting}
+        if not heads:
+            return []
         now_ms = now_ns / 1e6
         batch = next_batch(
             [self._ready(name, lane.waiting[0]) for name, lane in heads.items()],

@@ -15,6 +15,7 @@ import torch
 
 Kind = Literal["hello", "welcome", "work", "frames", "error", "state"]
 Fact = int | float | str | dict[str, int]
+Part = bytes | memoryview
 
 VERSION = 1
 MAX_HEADER_BYTES = 1 << 17
@@ -40,6 +41,12 @@ _KINDS = frozenset(get_args(Kind))
 _FIELDS = frozenset(("v", "kind", "session", "epoch", "chunk", "due", "facts", "tensors"))
 
 
+# Announcements of tensors that were found good, by their text; few, and none long.
+_known_specs: dict[str, tuple["TensorSpec", ...]] = {}
+_MAX_KNOWN = 64
+_MAX_KNOWN_CHARS = 4096
+
+
 class MessageError(ValueError):
     """Bytes that are no message, or one that is not allowed; one line saying why."""
 
@@ -60,11 +67,39 @@ class Message:
     due_ns: int = 0
     facts: Mapping[str, Fact] = field(default_factory=dict)
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    _parts: tuple[Part, ...] = field(default=(), init=False, repr=False, compare=False)
+
+    def parts(self) -> tuple[Part, ...]:
+        """The message as bytes: its header, and its tensors, not copied if they lie on a CPU.
+
+        They are made once, however often a message is sent and kept: no message changes.
+
+        Raises:
+            MessageError: it is no message that anybody would read.
+        """
+        if not self._parts:
+            tensors = [sent_bytes(tensor) for tensor in self.tensors.values() if tensor.numel()]
+            object.__setattr__(self, "_parts", (pack_header(self), *tensors))
+        return self._parts
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all tensors."""
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+def sent_bytes(tensor: torch.Tensor) -> memoryview:
+    """The bytes of any tensor that has some; those of a contiguous CPU tensor are not copied."""
+    if tensor.requires_grad or not tensor.is_cpu or not tensor.is_contiguous():
+        tensor = tensor.detach().cpu().contiguous()
+    return bytes_of(tensor)
+
+
+def bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a contiguous CPU tensor, not copied."""
+    if tensor.dtype is torch.bfloat16:  # which numpy does not know
+        tensor = tensor.view(torch.int16)
+    return tensor.numpy().data.cast("B")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +242,21 @@ def _checked_specs(specs: Any) -> tuple[TensorSpec, ...]:
     """The announced tensors, as long as they can be held."""
     if not isinstance(specs, list) or len(specs) > MAX_TENSORS:
         raise MessageError("tensors is no short list")
+    # Chunks of a session announce the same again and again, and checking is most of the work.
+    text = repr(specs)
+    known = _known_specs.get(text)
+    if known is not None:
+        return known
+    checked = _newly_checked(specs)
+    if len(text) <= _MAX_KNOWN_CHARS:
+        if len(_known_specs) >= _MAX_KNOWN:
+            _known_specs.clear()
+        _known_specs[text] = checked
+    return checked
+
+
+def _newly_checked(specs: list[Any]) -> tuple[TensorSpec, ...]:
+    """The tensors of an announcement that was not met before."""
     checked = tuple(map(_checked_spec, specs))
     if len({spec.name for spec in checked}) != len(checked):
         raise MessageError("a tensor's name repeats")

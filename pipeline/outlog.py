@@ -43,6 +43,10 @@ class OutLog:
         kept.append(entry)
         self._pending.append(entry)
 
+    def peek(self) -> Message | None:
+        """The message that `take` would give."""
+        return self._pending[0][1] if self._pending else None
+
     def take(self) -> Message | None:
         """The next message to send, None if all were."""
         return self._pending.popleft()[1] if self._pending else None

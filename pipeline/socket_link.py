@@ -9,9 +9,9 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.byte_stream import ByteStream, Part, connect_stream, parse_address, sent_bytes
+from pipeline.byte_stream import ByteStream, connect_stream, parse_address
 from pipeline.channel import LinkDown, LinkIdle
-from pipeline.message import LENGTH, Message, header_length, pack_header, unpack_header
+from pipeline.message import LENGTH, Message, Part, header_length, unpack_header
 from pipeline.reach import places_here
 
 
@@ -25,7 +25,7 @@ class SocketLink:
 
     def send(self, message: Message) -> None:
         """Write the header and every tensor's bytes."""
-        parts = parts_of(message)
+        parts = message.parts()
         try:
             self._stream.write(*self._rest, *parts)
         except OSError as error:
@@ -34,7 +34,7 @@ class SocketLink:
 
     def send_now(self, message: Message) -> bool:
         """Write as much as the kernel takes; False if `finish` or `send` must write the rest."""
-        parts = parts_of(message)
+        parts = message.parts()
         try:
             self._rest = self._stream.write_now(*self._rest, *parts)
         except OSError as error:
@@ -73,16 +73,6 @@ class SocketLink:
     def close(self) -> None:
         """End both directions; a thread that waits in `send` or `recv` finds the link down."""
         self._stream.close()
-
-
-def parts_of(message: Message) -> tuple[Part, ...]:
-    """A message's header and its tensors' bytes, which are not copied if they lie on a CPU.
-
-    Raises:
-        MessageError: it is no message that the other side would read.
-    """
-    header = pack_header(message)
-    return header, *(sent_bytes(tensor) for tensor in message.tensors.values() if tensor.numel())
 
 
 class SocketListener:

@@ -18,7 +18,7 @@ from pipeline.frame_ring import FrameRing, RingSpec, open_ring
 from pipeline.inbox import Inbox
 from pipeline.lane_wave import FAULTS, BatchStage
 from pipeline.message import Message
-from pipeline.message_work import make_all
+from pipeline.message_work import make_all, num_bypassed
 from pipeline.packing import (
     pack_error,
     pack_state,
@@ -33,6 +33,8 @@ from pipeline.step_cost import BatchProfile, Ema
 
 # How long an end waits for the compute thread; one that computes on can reach nobody any more.
 END_S = 60.0
+# How often a session's memory is added up; watchers look five times a second.
+WEIGH_EVERY_NS = 200_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class _Open:
     opening: Opening
     ring: FrameRing | None
     failed: bool = False
+    weigh_at_ns: int = 0
 
 
 class StageNode:
@@ -244,19 +247,28 @@ class StageNode:
         began_ns = self._clock_ns()
         for message, _ in live:
             self._spans.began(message, began_ns)
-        made = make_all(self._stage, [message for message, _ in live])
+        made = make_all(self._stage, [message for message, _ in live], began_ns)
         to_send = [
             self._sent(held, m, result) for (m, held), result in zip(live, made, strict=True)
         ]
         ended_ns = self._clock_ns()
-        for (message, held), sent in zip(live, to_send, strict=True):
+        for (message, held), result, sent in zip(live, made, to_send, strict=True):
             held.failed = sent.kind == "error"
-            self._spans.done(message, began_ns, ended_ns)
+            left_out = num_bypassed(result)
+            self._spans.done(message, began_ns, ended_ns, num_bypassed=left_out)
+            self._sender.append(sent)
+        # The next stage has its input by now: whatever is only noted comes last.
+        for message, held in live:
             self._account(message, (ended_ns - began_ns) / 1e6 / len(live), failed=held.failed)
+            self._note_memory(held, message, ended_ns)
+            self._save_if_due(held, message)
+
+    def _note_memory(self, held: _Open, message: Message, now_ns: int) -> None:
+        """Note what the stage holds of a session, as often as anybody looks."""
+        if now_ns >= held.weigh_at_ns:
+            held.weigh_at_ns = now_ns + WEIGH_EVERY_NS
             num_bytes = self._stage.memory_bytes(message.session)
             self._spans.holds(message.epoch, message.session, num_bytes)
-            self._sender.append(sent)
-            self._save_if_due(held, message)
 
     def _save_if_due(self, held: _Open, message: Message) -> None:
         every = self._settings.checkpoint_chunks
@@ -303,6 +315,7 @@ class StageNode:
             chunk=pictures.chunk,
             due_ns=pictures.due_ns,
             facts={**pictures.facts, "shape": shape},
+            tensors={k: v for k, v in pictures.tensors.items() if k != "frames_THWC"},
         )
 
     def _prepare(self, opening: Opening) -> None:

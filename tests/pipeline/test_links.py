@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.channel import Link, LinkDown, LinkIdle, Listener, connect, listen
+from pipeline.channel import Link, LinkDown, LinkIdle, Listener, PromptLink, connect, listen
 from pipeline.message import DTYPES, Message
 
 pytestmark = pytest.mark.unit
@@ -129,6 +129,36 @@ def test_a_reader_that_reads_nothing_takes_the_link_down(listener: Listener) -> 
         flood()
     near.close()
     far.close()
+
+
+@pytest.mark.parametrize("address", ["unix:{}/s", "tcp:127.0.0.1:0"])
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_what_does_not_go_at_once_goes_before_the_next(
+    tmp_path: Path, address: str, is_finished: bool
+) -> None:
+    listener = listen(address.format(tmp_path), timeout_s=TIMEOUT_S)
+    near = connect(listener.address, timeout_s=TIMEOUT_S)
+    far = listener.accept(TIMEOUT_S)
+    assert isinstance(near, PromptLink)
+    payload = torch.rand(4 << 20)
+    assert near.send_now(work(0, x=payload[:10]))
+    assert not near.send_now(work(1, x=payload))
+
+    def send_rest() -> None:
+        if is_finished:
+            near.finish()
+        near.send(work(2, x=payload[:1000]))
+
+    thread = threading.Thread(target=send_rest)
+    thread.start()
+    for chunk, size in ((0, 10), (1, payload.numel()), (2, 1000)):
+        message = far.recv(TIMEOUT_S)
+        assert message.chunk == chunk
+        assert torch.equal(message.tensors["x"], payload[:size])
+    thread.join()
+    near.close()
+    far.close()
+    listener.close()
 
 
 def test_nobody_listens_at_a_closed_address(listener: Listener) -> None:
