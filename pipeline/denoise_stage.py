@@ -126,7 +126,8 @@ class DenoiseStage:
     def _after(self, work: ChunkWork, step: StepWork, made: StepMade) -> ChunkWork:
         """The chunk as it leaves a step, with what plug-ins remember of it."""
         self._sessions[work.session].evaluations += made.evaluations
-        return replace(work, latent=made.chunk, carried=step.memory)
+        num_bypassed = work.num_bypassed + int(made.is_degraded)
+        return replace(work, latent=made.chunk, carried=step.memory, num_bypassed=num_bypassed)
 
     def _at_step(self, work: ChunkWork) -> StepWork:
         """The chunk in its lane, which from now on shows the reference that the chunk brings."""
@@ -144,6 +145,7 @@ class DenoiseStage:
             cond_CTHW=resized(work.cond_CTHW, leg.step.resolution),
             seed=session.inputs.seed,
             memory=dict(work.carried),
+            slack_s=work.slack_s if session.inputs.live else None,
         )
 
     def _leg(self, legs: Sequence[Leg], work: ChunkWork) -> Leg:

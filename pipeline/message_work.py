@@ -1,6 +1,7 @@
 """What a stage makes of the messages that its node took in."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.lane_wave import FAULTS, BatchStage
@@ -12,26 +13,38 @@ from video.chunk import VideoChunk
 Made = ChunkWork | VideoChunk | Message | Exception
 
 
-def make_all(stage: Stage[Any], messages: Sequence[Message]) -> list[Made]:
+def make_all(stage: Stage[Any], messages: Sequence[Message], now_ns: int = 0) -> list[Made]:
     """What the stage makes of each message, or what went wrong; several at once if it can.
 
+    `now_ns` is the time on the clock of the messages' deadlines.
     Word that a session failed is handed on as it is.
     """
     if len(messages) > 1 and isinstance(stage, BatchStage):
         try:
-            works = [unpack_work(message) for message in messages]
+            works = [_work(message, now_ns) for message in messages]
         except FAULTS:
             # One of them cannot be read: each alone, so that it harms no other.
-            return [_make(stage, message) for message in messages]
+            return [_make(stage, message, now_ns) for message in messages]
         return list(stage.process_many(works))
-    return [_make(stage, message) for message in messages]
+    return [_make(stage, message, now_ns) for message in messages]
 
 
-def _make(stage: Stage[Any], message: Message) -> Made:
+def num_bypassed(made: Made) -> int:
+    """How many steps the stage left out of what it made, because it was late."""
+    return made.num_bypassed if isinstance(made, ChunkWork) else 0
+
+
+def _work(message: Message, now_ns: int) -> ChunkWork:
+    """The chunk in a message, with the time that is left for it."""
+    work = unpack_work(message)
+    return replace(work, slack_s=(message.due_ns - now_ns) / 1e9) if message.due_ns else work
+
+
+def _make(stage: Stage[Any], message: Message, now_ns: int) -> Made:
     if message.kind == "error":
         return message
     try:
-        made: ChunkWork | VideoChunk = stage.process(unpack_work(message))
+        made: ChunkWork | VideoChunk = stage.process(_work(message, now_ns))
     except FAULTS as error:
         return error
     return made

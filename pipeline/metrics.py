@@ -9,6 +9,7 @@ Series are labelled by stage, never by session: there are few stages, and sessio
 | queue_seconds | histogram | stage | time of a chunk in a stage's inbox |
 | wait_seconds_total | counter | stage | time without input |
 | sent_bytes_total | counter | stage | tensors sent on |
+| bypassed_steps_total | counter | stage | steps left out of late live chunks |
 | queue_depth | gauge | stage | chunks in the inbox |
 | unsent_chunks | gauge | stage | chunks done and not sent |
 | cache_bytes | gauge | stage | state held of all sessions |
@@ -55,6 +56,7 @@ class ChainMetrics:
         self._queue = histogram("queue_seconds", "Time of a chunk in a stage's inbox.")
         self._wait = counter("wait_seconds", "Time without input.")
         self._sent = counter("sent_bytes", "Bytes of tensors sent on.")
+        self._bypassed = counter("bypassed_steps", "Steps left out of late live chunks.")
         self._depth = gauge("queue_depth", "Chunks in the inbox.")
         self._unsent = gauge("unsent_chunks", "Chunks done and not sent.")
         self._cache = gauge("cache_bytes", "Bytes of state held of all sessions.")
@@ -85,6 +87,7 @@ class ChainMetrics:
     def _worked(self, span: Span) -> None:
         stage = span.stage
         self._chunks.labels(stage).inc()
+        self._bypassed.labels(stage).inc(span.num_bypassed)
         self._compute.labels(stage).observe((span.ended_ns - span.began_ns) / 1e9)
         self._queue.labels(stage).observe(max(0, span.began_ns - span.arrived_ns) / 1e9)
         before = self._last.get(stage)

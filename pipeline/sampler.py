@@ -86,6 +86,7 @@ class StepWork:
     seed: int
     memory: Memory = field(default_factory=dict)
     window: WindowView | None = None
+    slack_s: float | None = None
 
     def context(self) -> StepContext:
         """What plug-ins may know of it."""
@@ -100,15 +101,18 @@ class StepWork:
             ring_frames=self.lane.cache.index.num_filled,
             chunk_memory=self.memory,
             lane_memory=self.lane.memory,
+            ring_is_full=self.lane.cache.index.is_full,
+            slack_s=self.slack_s,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMade:
-    """A chunk after a step, and how often the network ran for it."""
+    """A chunk after a step, how often the network ran for it, and whether it should have."""
 
     chunk: LatentChunk
     evaluations: int
+    is_degraded: bool = False
 
 
 def pure_noise(seed: int, index: int, start_frame: int, like_CTHW: torch.Tensor) -> LatentChunk:
@@ -154,8 +158,11 @@ def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[StepMade]:
     made = []
     for row, (work, ctx) in enumerate(zip(works, contexts, strict=True)):
         velocity_CTHW = transformed(denoiser.plugins, ctx, velocities[row])
-        chunk = _advance(work, velocity_CTHW)
-        made.append(StepMade(chunk=chunk, evaluations=int(skippers[row] is None)))
+        chunk, skipper = _advance(work, velocity_CTHW), skippers[row]
+        is_degraded = skipper is not None and skipper.degrades
+        made.append(
+            StepMade(chunk=chunk, evaluations=int(skipper is None), is_degraded=is_degraded)
+        )
     return made
 
 

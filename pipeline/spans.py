@@ -25,6 +25,7 @@ class Span:
     """One chunk in one stage, in nanoseconds of the machine's monotonic clock.
 
     `due_ns` is when its pictures are due, on the driver's clock; 0 says that nobody waits.
+    `num_bypassed` counts the steps that were left out because it was late.
     """
 
     stage: str
@@ -35,6 +36,7 @@ class Span:
     began_ns: int
     ended_ns: int
     due_ns: int = 0
+    num_bypassed: int = 0
 
     @property
     def wait_ms(self) -> float:
@@ -122,8 +124,10 @@ class Spans:
             arrived_ns = now_ns if arrived is None else arrived.since_ns
             self._working[key] = _held(message, now_ns), arrived_ns
 
-    def done(self, message: "Message", began_ns: int, ended_ns: int) -> None:
-        """A chunk was worked on."""
+    def done(
+        self, message: "Message", began_ns: int, ended_ns: int, *, num_bypassed: int = 0
+    ) -> None:
+        """A chunk was worked on, all but `num_bypassed` steps."""
         key = message.epoch, message.chunk
         with self._lock:
             waiting = self._waiting.pop(key, None)
@@ -138,6 +142,7 @@ class Spans:
                     began_ns=began_ns,
                     ended_ns=ended_ns,
                     due_ns=message.due_ns,
+                    num_bypassed=num_bypassed,
                 )
             )
 

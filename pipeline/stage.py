@@ -50,6 +50,9 @@ class ChunkWork:
     takes the reference's place from this chunk on, in every step; None changes nothing. `carried`
     is what plug-ins remember of the chunk from step to step. A chunk before frame 0 is void: it
     stands for one that a step still holds back, and passes every step unchanged.
+
+    `slack_s` is how long after a stage began with it its pictures are due, None if nobody waits;
+    `num_bypassed` counts the steps left out for lack of time. Neither goes from process to process.
     """
 
     session: str
@@ -58,6 +61,8 @@ class ChunkWork:
     cond_CTHW: torch.Tensor
     reference_BCTHW: torch.Tensor | None = None
     carried: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    slack_s: float | None = None
+    num_bypassed: int = 0
 
     @property
     def is_void(self) -> bool:

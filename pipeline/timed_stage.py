@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from pipeline.chain import LocalChain
 from pipeline.message import Message
+from pipeline.message_work import num_bypassed
 from pipeline.recording import Recording
 from pipeline.session_state import SessionState
 from pipeline.spans import Spans
@@ -37,7 +38,8 @@ class TimedStage(Generic[OutT]):
         began_ns = self._clock_ns()
         self._spans.began(message, began_ns)
         made = self._stage.process(work)
-        self._spans.done(message, began_ns, self._clock_ns())
+        left_out = num_bypassed(made) - work.num_bypassed if isinstance(made, ChunkWork) else 0
+        self._spans.done(message, began_ns, self._clock_ns(), num_bypassed=left_out)
         return made
 
     def reset(self, session: str) -> None:

@@ -52,6 +52,11 @@ class RingIndex:
                 f"frames_per_chunk {self.frames_per_chunk}"
             )
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every frame of the ring holds something."""
+        return self.num_filled == self.window_frames
+
     def slot(self, start_frame: int) -> int:
         """Ring frame at which a chunk starting at `start_frame` lies."""
         return (start_frame - (self.origin or 0)) % self.window_frames
@@ -80,10 +85,9 @@ class RingIndex:
                 f"chunk at frame {start_frame} is older than the latest one at "
                 f"{self.latest_start}: only the latest can be delivered again"
             )
-        full = self.num_filled == self.window_frames
         follows = start_frame - (self.latest_start or 0) == self.frames_per_chunk
         fits = self.slot(start_frame) + self.frames_per_chunk <= self.window_frames
-        if not fits or not (full or follows):
+        if not fits or not (self.is_full or follows):
             raise ValueError(
                 f"chunk at frame {start_frame} does not follow the one at {self.latest_start} "
                 f"in chunks of {self.frames_per_chunk}: reset the cache or send what is missing"

@@ -39,7 +39,8 @@ class StepContext:
 
     `legs` is the chunk's whole way through the plan, `leg` where it is. `latents_CTHW` and
     `cond_CTHW` have the step's resolution. `ring_frames` counts the past latent frames that the
-    step remembers.
+    step remembers, `ring_is_full` whether it has no room for more. `slack_s` is how long after the
+    stage began with the chunk its pictures are due, None if nobody waits for them.
     """
 
     session: str
@@ -52,6 +53,8 @@ class StepContext:
     ring_frames: int
     chunk_memory: Memory
     lane_memory: Memory
+    ring_is_full: bool = False
+    slack_s: float | None = None
 
     @property
     def sigma(self) -> float:
@@ -92,6 +95,11 @@ class Plugin(Protocol):
     @property
     def skips(self) -> bool:
         """Whether it may keep the network from running in full; a plan has one such at most."""
+        ...
+
+    @property
+    def degrades(self) -> bool:
+        """Whether what it skips is missing, to be counted, and no part of the plan."""
         ...
 
     def check(self, plan: "Plan") -> None:
@@ -142,6 +150,7 @@ class PlainPlugin:
 
     name = "plain"
     skips = False
+    degrades = False
 
     def check(self, plan: "Plan") -> None:
         """Any plan will do."""

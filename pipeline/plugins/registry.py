@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Where each plug-in's class is: a dataclass whose fields are its options in a plan.
 PLUGINS: dict[str, tuple[str, str]] = {
+    "bypass": ("pipeline.plugins.bypass", "Bypass"),
     "clusca": ("pipeline.plugins.clusca", "ClusCa"),
     "forecast": ("pipeline.plugins.forecast", "Forecast"),
     "omegance": ("pipeline.plugins.omegance", "Omegance"),

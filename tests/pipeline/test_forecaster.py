@@ -263,7 +263,8 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
     ("option", "value"),
     [
         ("order", -1), ("order", 7), ("interval", 0), ("warmup", 0), ("cooldown", 0),
-        ("alpha", -0.1), ("alpha", 9.0), ("layer_exp", 0.25), ("basis", "fourier"), ("granularity", "head"),
+        ("alpha", -0.1), ("alpha", 9.0), ("layer_exp", 0.25), ("basis", "fourier"),
+        ("granularity", "head"),
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name(option: str, value: object) -> None:
