@@ -1,6 +1,7 @@
 """The plug-ins that plans can name."""
 
 import importlib
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 
 # Where each plug-in's class is: a dataclass whose fields are its options in a plan.
 PLUGINS: dict[str, tuple[str, str]] = {
+    "adaptive": ("pipeline.plugins.adaptive", "Adaptive"),
     "bypass": ("pipeline.plugins.bypass", "Bypass"),
     "clusca": ("pipeline.plugins.clusca", "ClusCa"),
     "forecast": ("pipeline.plugins.forecast", "Forecast"),
     "omegance": ("pipeline.plugins.omegance", "Omegance"),
     "preview": ("pipeline.plugins.preview", "Preview"),
     "sortblock": ("pipeline.plugins.sortblock", "SortBlock"),
+    "taocache": ("pipeline.plugins.taocache", "TaoCache"),
+    "teacache": ("pipeline.plugins.teacache", "TeaCache"),
     "timestep_aligner": ("pipeline.plugins.timestep_aligner", "TimestepAligner"),
 }
 
@@ -29,6 +33,10 @@ def make_plugins(plan: "Plan") -> tuple[Plugin, ...]:
     Raises:
         PlanError: one is unknown, an option is wrong, or they cannot work in this plan.
     """
+    named = [spec.name for spec in plan.plugins]
+    for name in named:
+        if named.count(name) > 1:
+            raise PlanError(f"plan {plan.name}: plug-in {name} is named twice: keep one of them")
     plugins = tuple(_make(plan, spec.name, dict(spec.options)) for spec in plan.plugins)
     deciding = [plugin.name for plugin in plugins if plugin.skips]
     if len(deciding) > 1:
@@ -50,6 +58,13 @@ def _make(plan: "Plan", name: str, options: dict[str, Any]) -> Plugin:
         raise PlanError(f"plan {plan.name}: plug-in {name!r} is unknown: use one of {known}")
     module, cls = PLUGINS[name]
     kind = getattr(importlib.import_module(module), cls)
+    known_options = [option.name for option in fields(kind)]
+    for option in options:
+        if option not in known_options:
+            raise PlanError(
+                f"plan {plan.name}: plug-in {name}: option {option!r} is unknown: use one of "
+                f"{', '.join(known_options) or 'none'}"
+            )
     try:
         made: Plugin = TypeAdapter(kind).validate_python(options)
     except ValidationError as error:
