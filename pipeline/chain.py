@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeGuard, TypeVar
 
 import torch
 
+from pipeline.adapters import require_adapters
 from pipeline.chain_export import Progress, pack_progress, unpack_progress
 from pipeline.cuts import join_neighbours
 from pipeline.decode_stage import DecodeStage
@@ -133,6 +134,7 @@ class LocalChain:
             PlanError: the plan asks for what this chain cannot do.
         """
         _require_runnable(plan)
+        require_adapters(plan, denoiser.adapters)
         if schedule == "lanes":
             plan = join_neighbours(plan)
         return cls(_denoise_stages(plan, denoiser), DecodeStage(codec), schedule=schedule)
@@ -250,30 +252,32 @@ class LocalChain:
 
 
 def _require_runnable(plan: Plan) -> None:
-    """Refuse steps that need more than one network, and a decoder elsewhere."""
+    """Refuse steps that need more than one pass of the network, and a decoder elsewhere."""
     if plan.decoder is not None:
         raise PlanError(
             f"plan {plan.name}: decoder {plan.decoder!r} names a device, but the in-process chain "
             "decodes where the model is: leave decoder out"
         )
     for index, step in enumerate(plan.steps):
-        if step.adapter is not None or step.guidance != 1.0:
+        if step.guidance != 1.0:
             raise PlanError(
-                f"plan {plan.name}: step {index} sets adapter or guidance, which the in-process "
-                "chain does not run: leave them at their defaults"
+                f"plan {plan.name}: step {index} sets guidance, which the in-process chain does "
+                "not run: leave it at its default"
             )
 
 
 def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[Denoising]:
     """The plan's stages; those on one device share the network and the sinks."""
     own_device = str(next(denoiser.network.parameters()).device)
-    placed = {own_device: (denoiser, SinkStore(denoiser.network))}
+    placed = {own_device: (denoiser, SinkStore(denoiser.network, denoiser.adapters))}
     stages: list[Denoising] = []
     for index, spec in enumerate(plan.stages):
         device = own_device if spec.device is None else _usable_device(plan, spec.device)
         if device not in placed:
             network = copy.deepcopy(denoiser.network).to(device)
-            placed[device] = (replace(denoiser, network=network), SinkStore(network))
+            adapters = None if denoiser.adapters is None else denoiser.adapters.on(network)
+            moved = replace(denoiser, network=network, adapters=adapters)
+            placed[device] = (moved, SinkStore(network, adapters))
         stage_denoiser, sinks = placed[device]
         stages.append(denoising_stage(stage_denoiser, plan, index, sinks=sinks))
     return stages

@@ -25,14 +25,15 @@ from video.kv_cache import KVCache
 class _Session:
     """What a denoising stage holds of a session.
 
-    `heard` is the speech of chunks under way, by their first frame: encoded once for all steps.
+    `heard` is the speech of chunks under way, by their first frame and the adapter that hears it:
+    encoded once for all steps of one adapter.
     `evaluations` counts how often the network ran for it.
     """
 
     inputs: SessionInputs
     lanes: list[Lane]
     evaluations: int = 0
-    heard: dict[int, tuple[Heard, ...]] = field(default_factory=dict)
+    heard: dict[tuple[int, str | None], tuple[Heard, ...]] = field(default_factory=dict)
 
 
 class DenoiseStage:
@@ -60,7 +61,7 @@ class DenoiseStage:
         self._denoiser, self._plan = denoiser, plan
         self._steps = plan.stages[index].steps
         self._first_step = plan.first_step(index)
-        self._sinks = SinkStore(denoiser.network) if sinks is None else sinks
+        self._sinks = SinkStore(denoiser.network, denoiser.adapters) if sinks is None else sinks
         self._sessions: dict[str, _Session] = {}
         self.batch = BatchProfile() if batch is None else batch
 
@@ -184,14 +185,18 @@ class DenoiseStage:
         if not network.config.audio_inject_layers:
             return None
         audio_BLCT = work.audio_LCT[None].to(network.patch_embedding.weight)
-        heard = session.heard.get(start_frame)
+        key = (start_frame, leg.step.adapter)
+        heard = session.heard.get(key)
         if heard is None:
-            heard = network.encode_audio(audio_BLCT, start_frame=start_frame, history=lane.history)
-            session.heard[start_frame] = heard
+            with self._denoiser.wearing(leg.step.adapter) as worn:
+                heard = worn.network.encode_audio(
+                    audio_BLCT, start_frame=start_frame, history=lane.history
+                )
+            session.heard[key] = heard
         elif network.config.audio_context == "carry":
             lane.history.advance(start_frame, audio_BLCT)
         if leg.next_index >= self._first_step + len(self._steps):
-            del session.heard[start_frame]
+            session.heard = {k: h for k, h in session.heard.items() if k[0] != start_frame}
         return heard
 
     def num_evaluations(self, session: str) -> int:
@@ -270,6 +275,7 @@ class DenoiseStage:
             motion_BCTHW=None if motion is None else resized_latents(motion, step.resolution),
             context_BSD=inputs.context_BSD,
             scaling=self._plan.rope_scaling(step.resolution),
+            adapter=step.adapter,
         )
 
     def _open_cache(self) -> KVCache:

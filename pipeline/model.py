@@ -3,7 +3,7 @@
 A folder holds `config.json` (`ModelConfig`), `dit.safetensors`, `codec.safetensors`,
 `speech.safetensors` (or the folder `speech/` of a published wav2vec2), for a model with a prior
 `prior.safetensors`, for a network with text `context.safetensors` (the encoded prompt, one tensor
-`context_SD`), and `CARD.md`.
+`context_SD`), maybe `adapters/` (`pipeline/adapters.py`), and `CARD.md`.
 
 Shape legend: B = batch (1), C = channels, T = frames, H, W = rows and columns, S = text tokens,
 D = their width.
@@ -23,6 +23,7 @@ from torch import nn
 from audio.encoder import SpeechEncoder
 from audio.mel_encoder import MelEncoder, MelEncoderConfig, MelEncoderNet
 from audio.wav2vec import Wav2Vec2Encoder, load_wav2vec2_folder
+from pipeline.adapters import adapt_network
 from pipeline.behaviour import BEHAVIOUR_CHANNELS
 from pipeline.catalog import is_bare_name, model_path, shipped_models
 from pipeline.chain import LocalChain, Schedule
@@ -120,13 +121,21 @@ class Model:
         """A fresh encoder for one stream of sound."""
         return self.make_encoder()
 
-    def denoiser(self, plan: Plan) -> Denoiser:
-        """The network as the plan uses it."""
+    def denoiser(self, plan: Plan, *, stage: int | None = None) -> Denoiser:
+        """The network as the plan uses it, or as one stage of it does that has the model alone.
+
+        Such a stage may change the model's own weights: make one denoiser of it.
+
+        Raises:
+            PlanError: a plug-in or an adapter is not there, or not of use in this plan.
+            WeightsError: an adapter cannot be used with this network.
+        """
         return Denoiser(
             network=self.parts.dit,
             prediction=self.config.prediction,
             sink_distance=plan.sink_distance,
             plugins=make_plugins(plan),
+            adapters=adapt_network(self.parts.dit, self.folder, plan, stage=stage),
         )
 
     def local_chain(self, plan: Plan, *, schedule: Schedule = "sequential") -> LocalChain:

@@ -7,13 +7,14 @@ docs/structure.md. Every placement of one plan gives the same numbers.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import BeforeValidator, ConfigDict
 
 from pipeline.plan_rules import require_coherent
 from pipeline.route import Leg, ShortRoute, legs_through
+from pipeline.segments import Segments, one_adapter, require_adapter_name
 from pipeline.sink_rules import SinkDistance, SinkRefresh
 from pipeline.window_spec import WindowSpec
 from video.rope import RopeKind, RopeScaling
@@ -41,7 +42,7 @@ class Step:
     sigma_out: float
     rule: Rule = "euler"
     resolution: float = 1.0
-    adapter: str | None = None
+    adapter: Annotated[str | None, BeforeValidator(one_adapter)] = None
     guidance: float = 1.0
     forecast: bool = False
 
@@ -58,6 +59,7 @@ class Step:
             raise ValueError(f"resolution {self.resolution} must lie in (0, 1]")
         if not 0.0 <= self.guidance <= 100.0:
             raise ValueError(f"guidance {self.guidance} must lie in [0, 100]")
+        require_adapter_name(self.adapter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,8 @@ class Plan:
     device of the decode stage. `short` lets later
     chunks take fewer steps. `plugins` are at work in every step, in this order. With `windows`,
     chunks are their strides and see what lies in a window instead of a ring. `mode` says whether
-    somebody may watch as it is made (live), or only when all is done (render).
+    somebody may watch as it is made (live), or only when all is done (render). `segments` give
+    steps their adapters by noise level.
 
     Raises:
         ValueError: the steps do not descend from 1 to 0 without gaps, or the sizes do not fit.
@@ -120,11 +123,15 @@ class Plan:
     plugins: tuple[PluginSpec, ...] = ()
     windows: WindowSpec | None = None
     mode: Mode = "live"
+    segments: Segments | None = None
 
     def __post_init__(self) -> None:
         """Refuse a plan that no chain could run."""
         _require_name("name", self.name)
         require_coherent(self)
+        if self.segments is not None:
+            stages = tuple(_adapted(stage, self.segments) for stage in self.stages)
+            object.__setattr__(self, "stages", stages)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -145,6 +152,12 @@ class Plan:
     def first_step(self, stage_index: int) -> int:
         """Index, among all steps, of the first step of a stage."""
         return sum(len(stage.steps) for stage in self.stages[:stage_index])
+
+
+def _adapted(stage: StageSpec, segments: Segments) -> StageSpec:
+    """The stage with each step's adapter as the segments give it."""
+    steps = tuple(replace(s, adapter=segments.adapter(s.sigma_in)) for s in stage.steps)
+    return replace(stage, steps=steps)
 
 
 def _require_name(what: str, name: str) -> None:

@@ -13,6 +13,7 @@ from pipeline.errors import PlanError
 from pipeline.plan import Plan
 from pipeline.plan_conflicts import require_no_conflict
 from pipeline.plan_schedule import Schedule
+from pipeline.segments import with_adapters_beside
 
 # The longest plan imaginable is a tenth of this; reading YAML takes about a second per 100 kB.
 MAX_PLAN_BYTES = 1 << 16
@@ -21,11 +22,13 @@ MAX_PLAN_BYTES = 1 << 16
 def load_plan(name: str) -> Plan:
     """The plan of that shipped name, or in the file of that path.
 
+    Paths of adapters are relative to the plan's own folder.
+
     Raises:
         PlanError: nothing is found there, or the file does not describe a plan.
     """
     path = plan_path(name)
-    return parse_plan(_read(path, name), source=str(path))
+    return with_adapters_beside(parse_plan(_read(path, name), source=str(path)), path.parent)
 
 
 def _read(path: Path, name: str) -> str:

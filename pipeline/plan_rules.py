@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.plan_schedule import MAX_STEPS
 from pipeline.route import LEVEL_TOLERANCE, arriving_level
+from pipeline.segments import adapter_complaints
 from pipeline.sink_rules import sink_complaints
 from pipeline.window_spec import window_complaints
 from video.hinge import factor
@@ -100,4 +101,5 @@ RULES: dict[str, Rule] = {
     "geometry": _geometry,
     "sink": sink_complaints,
     "windows": window_complaints,
+    "adapters": adapter_complaints,
 }

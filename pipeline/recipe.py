@@ -72,7 +72,8 @@ class DenoiseRecipe:
         from pipeline.model import load_model
 
         model = load_model(self.model, device=self.device, dtype=self.dtype)
-        return denoising_stage(model.denoiser(self.plan), self.plan, self.index, batch=self.batch)
+        denoiser = model.denoiser(self.plan, stage=self.index)
+        return denoising_stage(denoiser, self.plan, self.index, batch=self.batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,13 @@ Shape legend: B = batch (chunks), C = latent channels, T = latent frames of the 
 grid, F = latent frames.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 
+from pipeline.adapters import AdaptedNetwork
 from pipeline.plugins.contract import Memory, Plugin, StepContext
 from pipeline.plugins.referee import (
     deciding_skipper,
@@ -42,13 +44,23 @@ class Denoiser:
     """The network and how to use it: the same for every session, chunk and step.
 
     `sink_distance` is the plan's; `prediction` says what the network's output means; `plugins` are
-    the plan's, in its order.
+    the plan's, in its order. `adapters` are those of its steps.
     """
 
     network: SpeechToVideoDiT
     prediction: PredictionKind
     sink_distance: int | None
     plugins: tuple[Plugin, ...] = ()
+    adapters: AdaptedNetwork | None = None
+
+    @contextmanager
+    def wearing(self, adapter: str | None) -> Iterator["Denoiser"]:
+        """The same with its network as that one adapter makes it, None the bare one."""
+        if self.adapters is None or adapter is None:
+            yield self
+            return
+        with self.adapters.wearing(adapter) as network:
+            yield replace(self, network=network)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,9 +157,10 @@ def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[StepMade]:
     full = [row for row, skipper in enumerate(skippers) if skipper is None]
     runners = {row: runner_of(denoiser.plugins, contexts[row]) for row in full}
     for rows in _alike(works, runners):
-        ran = _velocities(
-            denoiser, [works[r] for r in rows], [contexts[r] for r in rows], runners[rows[0]]
-        )
+        with denoiser.wearing(works[rows[0]].leg.step.adapter) as worn:
+            ran = _velocities(
+                worn, [works[r] for r in rows], [contexts[r] for r in rows], runners[rows[0]]
+            )
         velocities |= dict(zip(rows, ran, strict=True))
     for row, skipper in enumerate(skippers):
         if skipper is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.adapters import AdaptedNetwork
 from video.dit import SpeechToVideoDiT
 from video.kv_cache import Sink
 from video.rope import NATIVE, RopeScaling
@@ -17,13 +18,14 @@ from video.rope import NATIVE, RopeScaling
 class Conditions:
     """What a sink is made of: the reference's latent, the latents before the first, the prompt.
 
-    `scaling` says where its rows and columns lie for the network.
+    `scaling` says where its rows and columns lie for the network, `adapter` what it wears.
     """
 
     reference_BCTHW: torch.Tensor
     motion_BCTHW: torch.Tensor | None = None
     context_BSD: torch.Tensor | None = None
     scaling: RopeScaling = NATIVE
+    adapter: str | None = None
 
     def same(self, other: "Conditions") -> bool:
         """Whether both give the same sink."""
@@ -32,8 +34,8 @@ class Conditions:
             (self.motion_BCTHW, other.motion_BCTHW),
             (self.context_BSD, other.context_BSD),
         )
-        is_placed_alike = self.scaling == other.scaling
-        return is_placed_alike and all(_equal(mine, theirs) for mine, theirs in pairs)
+        is_read_alike = (self.scaling, self.adapter) == (other.scaling, other.adapter)
+        return is_read_alike and all(_equal(mine, theirs) for mine, theirs in pairs)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,14 +50,14 @@ class HeldSink:
 class SinkStore:
     """The sinks of one network on one device.
 
-    The sink never sees noise, so it is the same for all steps, and for all stages that share the
-    network (spec section 1.9). It is known by what it was made of: sessions that show the same
-    portrait share it too. Nothing is ever written into one.
+    The sink never sees noise, so it is the same for all steps of one adapter, and for all stages
+    that share the network (spec section 1.9). It is known by what it was made of: sessions that
+    show the same portrait share it too. Nothing is ever written into one.
     """
 
-    def __init__(self, network: SpeechToVideoDiT) -> None:
+    def __init__(self, network: SpeechToVideoDiT, adapters: AdaptedNetwork | None = None) -> None:
         """Begin with none."""
-        self._network = network
+        self._adapters = AdaptedNetwork(network, {}) if adapters is None else adapters
         self._held: list[HeldSink] = []
 
     def hold(self, conditions: Conditions) -> HeldSink:
@@ -81,11 +83,12 @@ class SinkStore:
     @torch.inference_mode()
     def _fill(self, conditions: Conditions) -> Sink:
         """Run the network once over the reference."""
-        weight = self._network.patch_embedding.weight
         optional = (conditions.motion_BCTHW, conditions.context_BSD)
-        motion, context = (None if x is None else x.to(weight) for x in optional)
-        reference = conditions.reference_BCTHW.to(weight)
-        return self._network.prefill_sink(reference, motion, context, conditions.scaling)
+        with self._adapters.wearing(conditions.adapter) as network:
+            weight = network.patch_embedding.weight
+            motion, context = (None if x is None else x.to(weight) for x in optional)
+            reference = conditions.reference_BCTHW.to(weight)
+            return network.prefill_sink(reference, motion, context, conditions.scaling)
 
     def __len__(self) -> int:
         """Sinks in memory."""

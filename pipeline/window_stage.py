@@ -59,7 +59,7 @@ class WindowStage:
         self._steps = plan.stages[index].steps
         self._first_step = plan.first_step(index)
         self._legs = plan.legs(0)
-        self._sinks = SinkStore(denoiser.network) if sinks is None else sinks
+        self._sinks = SinkStore(denoiser.network, denoiser.adapters) if sinks is None else sinks
         self._sessions: dict[str, _Session] = {}
 
     def prepare(self, inputs: SessionInputs) -> None:
@@ -308,4 +308,5 @@ def _conditions(inputs: SessionInputs, step: Step) -> Conditions:
         reference_BCTHW=resized_latents(inputs.reference_BCTHW, step.resolution),
         motion_BCTHW=motion_BCTHW,
         context_BSD=inputs.context_BSD,
+        adapter=step.adapter,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.adapters import find_adapters
 from pipeline.catalog import configs_folder
 from pipeline.chain import Chain
 from pipeline.chain_work import ChainWork
@@ -110,6 +111,7 @@ def open_chain(
         ChainError, ModelError, PlanError: it cannot be set up.
     """
     require_chain(task.request.kind)
+    find_adapters(task.folder, task.plan)
     if task.request.kind == "ray":
         with _open_ray(task, load, recording) as opened:
             yield opened
