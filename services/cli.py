@@ -25,6 +25,7 @@ from services.options import (
     parse_crop_option,
     parse_fps,
     parse_frame,
+    parse_mode,
     parse_portrait,
     parse_preview,
     parse_seconds,
@@ -134,7 +135,10 @@ def render(  # noqa: PLR0913 - one parameter per option
     audio: Annotated[str, _text("audio", "FILE", "Speech: any sound or video file.")] = "",
     out: Annotated[str, _text("out", "FILE", "The MP4 to write.")] = "",
     model: Annotated[str, _text("model", "NAME|DIR", "Model. (default: pocket)")] = "pocket",
-    plan: Annotated[str, _text("plan", "NAME|FILE", "Plan. (default: the model's)")] = "",
+    plan: Annotated[str, _text("plan", "NAME|FILE", "Plan. (default: the mode's)")] = "",
+    mode: Annotated[
+        str, _text("mode", "live|render", "Few steps, or many over windows. (default: the plan's)")
+    ] = "",
     seed: Annotated[str, _text("seed", "N", "Same seed, same bytes. (default: 0)")] = "0",
     size: Annotated[
         str, _text("size", "WxH", "Size. (default: the picture's, or of a face the model's)")
@@ -189,6 +193,7 @@ def render(  # noqa: PLR0913 - one parameter per option
         model=model,
         plan=plan or None,
         seed=parse_seed(seed),
+        mode=parse_mode(mode) if mode else None,
         size=parse_size(size) if size else None,
         fps=parse_fps(fps) if fps else None,
         crop=parse_crop_option(crop),

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, get_args
 from pipeline.cast import find_portrait
 from pipeline.catalog import model_path
 from pipeline.device import Cluster, parse_devices
+from pipeline.plan import Mode
 from video.crop import Crop, parse_crop
 from video.frame_choice import FRAME_CHOICES, FrameChoice
 
@@ -104,8 +105,9 @@ class ChainRequest:
 class RenderRequest:
     """What to render; None stands for the model's own choice, or for no limit.
 
-    `size` is width and height in pixels, `fps` pictures per second. `chain` says where the
-    plan's stages run. `preview` is the step after which to show small pictures and stop.
+    `size` is width and height in pixels, `fps` pictures per second. `mode` picks the plan where
+    none is named, and refuses one of the other mode. `chain` says where the plan's stages run.
+    `preview` is the step after which to show small pictures and stop.
     """
 
     portrait: Path
@@ -113,6 +115,7 @@ class RenderRequest:
     out: Path
     model: str = "pocket"
     plan: str | None = None
+    mode: Mode | None = None
     seed: int = 0
     size: tuple[int, int] | None = None
     fps: Fraction | None = None
@@ -124,6 +127,11 @@ class RenderRequest:
     trace: Path | None = None
     stats: bool = False
     preview: int | None = None
+
+
+def parse_mode(text: str) -> Mode:
+    """What a plan is for, from `live` or `render`."""
+    return choose("--mode", text, get_args(Mode))
 
 
 def parse_preview(text: str) -> int:

@@ -16,11 +16,11 @@ from audio.resample import StreamResampler
 from audio.source import DEFAULT_MAX_SECONDS, FileSource, probe
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model, read_config
-from pipeline.plan_parse import load_plan
 from pipeline.recording import Recording
 from pipeline.timings import ChainTimings
 from services.chains import ChainTask, open_chain
 from services.options import MAX_RENDER_S, OptionError, RenderRequest
+from services.plan_choice import chosen_plan
 from services.preview import SmallFraming, open_preview, require_previewable
 from services.trace_file import trace_file
 from video.framing import Framing, open_framing
@@ -214,7 +214,7 @@ def _open_generator(
     folder, config = read_config(request.model)
     task = ChainTask(
         request=request.chain,
-        plan=load_plan(request.plan or config.plan),
+        plan=chosen_plan(request.plan, request.mode, config.plan),
         model=request.model,
         folder=folder,
         config=config,

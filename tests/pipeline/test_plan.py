@@ -32,9 +32,12 @@ GOOD = {
 
 
 def test_shipped_plans_are_exactly_these_and_parse() -> None:
-    assert shipped_plans() == ["live-avatar", "pocket", "pocket-2step"]
+    live = ["live", "live-avatar", "live-hinge", "live-short", "pocket", "pocket-2step"]
+    render = ["bottleneck", "render", "render-fast"]
+    assert shipped_plans() == sorted(live + render)
     for name in shipped_plans():
-        assert load_plan(name).name == name
+        plan = load_plan(name)
+        assert (plan.name, plan.mode) == (name, "live" if name in live else "render")
 
 
 def test_pocket_takes_four_euler_steps_in_one_stage() -> None:
@@ -196,7 +199,7 @@ def test_a_schedule_that_does_not_descend_from_1_to_0_is_refused(sigmas: list[fl
 
 
 def test_unknown_names_list_what_there_is() -> None:
-    with pytest.raises(PlanError, match="unknown plan 'warp9': use one of live-avatar, pocket"):
+    with pytest.raises(PlanError, match="unknown plan 'warp9': use one of bottleneck, live"):
         load_plan("warp9")
     with pytest.raises(PlanError, match="no such plan file"):
         load_plan("some/where.yaml")

@@ -96,6 +96,7 @@ def test_missing_option(refuse: Refuse, wanted: str) -> None:
         ("model", "no-such-model"),
         ("model", "/nowhere/at/all"),
         ("plan", "no-such-plan"),
+        ("mode", "rehearsal"),
         ("plan", "/nowhere/plan.yaml"),
     ],
 )
@@ -105,7 +106,24 @@ def test_option(refuse: Refuse, option: str, value: str) -> None:
 
 
 def test_unknown_names_list_what_there_is(refuse: Refuse) -> None:
-    assert "live-avatar, pocket, pocket-2step" in refuse(plan="no-such-plan")
+    line = refuse(plan="no-such-plan")
+    assert "bottleneck, live, live-avatar" in line
+    assert "pocket-2step, render, render-fast" in line
+
+
+@pytest.mark.parametrize(
+    ("mode", "plan", "reason"),
+    [
+        ("live", "render", "its windows wait for sound"),
+        ("live", "bottleneck", "its 12 steps are for a file that nobody waits for"),
+        ("render", "live-short", "few steps, chunk by chunk"),
+    ],
+)
+def test_plan_of_another_mode(refuse: Refuse, mode: str, plan: str, reason: str) -> None:
+    line = refuse(mode=mode, plan=plan)
+    assert f"--mode {mode} and plan {plan} do not go together" in line
+    assert reason in line
+    assert f"choose a plan of mode {mode}" in line
 
 
 def test_plan_that_is_no_plan(refuse: Refuse, tmp_path: Path) -> None:
