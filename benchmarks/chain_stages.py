@@ -194,10 +194,12 @@ def sleep_recipes(sleeps_s: list[float], shape_THWC: tuple[int, ...] | None) -> 
     ]
 
 
-def sleeps_s(num_stages: int) -> list[float]:
+def sleeps_s(
+    num_stages: int, fastest_s: float = FASTEST_S, slowest_s: float = SLOWEST_S
+) -> list[float]:
     """One sleep per stage between the fastest and the slowest, the slowest in the middle."""
-    step_s = (SLOWEST_S - FASTEST_S) / max(num_stages - 1, 1)
-    rising = [SLOWEST_S - step_s * index for index in range(num_stages)]
+    step_s = (slowest_s - fastest_s) / max(num_stages - 1, 1)
+    rising = [slowest_s - step_s * index for index in range(num_stages)]
     return rising[1::2][::-1] + rising[::2]
 
 

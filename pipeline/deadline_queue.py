@@ -49,19 +49,23 @@ class Turns:
     def after(self, sessions: Sequence[str]) -> "Turns":
         """The record after these sessions had a turn."""
         last = {**self.last, **dict.fromkeys(sessions, self.count + 1)}
-        return replace(self, last=last, count=self.count + 1)
+        return Turns(last=last, count=self.count + 1, share=self.share, floor=self.floor)
 
     def joined(self, session: str) -> "Turns":
         """The record after a session that had nothing waiting has something again."""
         own = self.share.get(session, self.floor)
         share = max(own, self.floor - CREDIT)
-        return replace(self, share={**self.share, session: share})
+        if self.share.get(session) == share:
+            return self
+        shares = {**self.share, session: share}
+        return Turns(last=self.last, count=self.count, share=shares, floor=self.floor)
 
     def charged(self, session: str, spent: float) -> "Turns":
         """The record after so much compute for a chunk that nobody waited for yet."""
         share = self.share.get(session, self.floor)
         shares = {**self.share, session: share + spent}
-        return replace(self, share=shares, floor=max(self.floor, share))
+        floor = max(self.floor, share)
+        return Turns(last=self.last, count=self.count, share=shares, floor=floor)
 
     def without(self, session: str) -> "Turns":
         """The record after a session has ended."""

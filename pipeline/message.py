@@ -82,6 +82,18 @@ class Message:
             object.__setattr__(self, "_parts", (pack_header(self), *tensors))
         return self._parts
 
+    def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> "Message":
+        """The same message with these tensors."""
+        return Message(
+            kind=self.kind,
+            session=self.session,
+            epoch=self.epoch,
+            chunk=self.chunk,
+            due_ns=self.due_ns,
+            facts=self.facts,
+            tensors=tensors,
+        )
+
     @property
     def num_bytes(self) -> int:
         """Bytes of all tensors."""

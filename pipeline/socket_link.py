@@ -6,7 +6,6 @@ thread: that is why sockets carry latents wherever they do not lie on GPUs (docs
 
 import selectors
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.byte_stream import ByteStream, connect_stream, parse_address
@@ -64,7 +63,7 @@ class SocketLink:
         except (OSError, ValueError, RuntimeError) as error:
             # torch raises RuntimeError for a tensor that memory cannot hold.
             raise self._down("nothing can be received", error) from error
-        return replace(message, tensors=tensors)
+        return message.with_tensors(tensors)
 
     def _down(self, what: str, error: Exception) -> LinkDown:
         self.close()

@@ -103,8 +103,9 @@ class Spans:
     def __init__(self, stage: str) -> None:
         """Begin with none."""
         self._stage = stage
-        self._waiting: dict[tuple[int, int], Held] = {}
-        self._working: dict[tuple[int, int], tuple[Held, int]] = {}
+        # By epoch and chunk: the session, since when, and for what is worked on when it arrived.
+        self._waiting: dict[tuple[int, int], tuple[str, int]] = {}
+        self._working: dict[tuple[int, int], tuple[str, int, int]] = {}
         self._memory_bytes: dict[int, tuple[str, int]] = {}
         self._records: deque[Record] = deque(maxlen=MAX_RECORDS)
         self._num_records = 0
@@ -114,15 +115,14 @@ class Spans:
     def arrived(self, message: "Message", now_ns: int) -> None:
         """A chunk came into the inbox."""
         with self._lock:
-            self._waiting[message.epoch, message.chunk] = _held(message, now_ns)
+            self._waiting[message.epoch, message.chunk] = message.session, now_ns
 
     def began(self, message: "Message", now_ns: int) -> None:
         """A chunk is being worked on from now on."""
         key = message.epoch, message.chunk
         with self._lock:
-            arrived = self._waiting.pop(key, None)
-            arrived_ns = now_ns if arrived is None else arrived.since_ns
-            self._working[key] = _held(message, now_ns), arrived_ns
+            _, arrived_ns = self._waiting.pop(key, ("", now_ns))
+            self._working[key] = message.session, now_ns, arrived_ns
 
     def done(
         self, message: "Message", began_ns: int, ended_ns: int, *, num_bypassed: int = 0
@@ -130,15 +130,15 @@ class Spans:
         """A chunk was worked on, all but `num_bypassed` steps."""
         key = message.epoch, message.chunk
         with self._lock:
-            waiting = self._waiting.pop(key, None)
-            _, arrived_ns = self._working.pop(key, (None, began_ns))
+            _, _, arrived_ns = self._working.pop(key, ("", began_ns, began_ns))
+            _, arrived_ns = self._waiting.pop(key, ("", arrived_ns))
             self._append(
                 Span(
                     stage=self._stage,
                     session=message.session,
                     epoch=message.epoch,
                     chunk=message.chunk,
-                    arrived_ns=arrived_ns if waiting is None else waiting.since_ns,
+                    arrived_ns=arrived_ns,
                     began_ns=began_ns,
                     ended_ns=ended_ns,
                     due_ns=message.due_ns,
@@ -186,8 +186,8 @@ class Spans:
                 now_ns=now_ns,
                 records=tuple(self._since(cursor)),
                 cursor=self._num_records,
-                waiting=tuple(self._waiting.values()),
-                working=tuple(held for held, _ in self._working.values()),
+                waiting=tuple(_held(key, *held) for key, held in self._waiting.items()),
+                working=tuple(_held(key, *held[:2]) for key, held in self._working.items()),
                 num_unsent=num_unsent,
                 memory_bytes=tuple(self._memory_bytes.values()),
             )
@@ -203,10 +203,9 @@ class Spans:
         return list(self._records)[-num_fresh:] if num_fresh > 0 else []
 
 
-def _held(message: "Message", since_ns: int) -> Held:
-    return Held(
-        session=message.session, epoch=message.epoch, chunk=message.chunk, since_ns=since_ns
-    )
+def _held(key: tuple[int, int], session: str, since_ns: int) -> Held:
+    epoch, chunk = key
+    return Held(session=session, epoch=epoch, chunk=chunk, since_ns=since_ns)
 
 
 @cache
