@@ -383,7 +383,7 @@ class SpeechToVideoDiT(DiTInputs):
         keys, values = text
         for layer, block in enumerate(self.blocks):
             text_kv = (keys[layer], values[layer]) if keys else None
-            run_block = block if runner is None else partial(runner, block)
+            run_block = block if runner is None else partial(runner, cast(TransformerBlock, block))
             x_BGTD = run_block(x_BGTD, times_BG6D, attention, text_kv)
             if self.audio_injector is None or frame_shape is None or layer not in injected:
                 continue

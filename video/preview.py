@@ -209,7 +209,10 @@ def fit_colours(latent_CHW: torch.Tensor, colour_3HW: torch.Tensor) -> torch.Ten
     square_CC = seen_PC.T @ seen_PC
     weight = RIDGE * square_CC.diagonal().mean()
     identity_CC = torch.eye(len(square_CC), dtype=torch.float64, device=square_CC.device)
-    return torch.linalg.solve(square_CC + weight * identity_CC, seen_PC.T @ wanted_P3).float()
+    map_C3: torch.Tensor = torch.linalg.solve(
+        square_CC + weight * identity_CC, seen_PC.T @ wanted_P3
+    )
+    return map_C3.float()
 
 
 def _with_one(latents_TCHW: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,8 @@ Shape legend: L = tokens, D = model channels, K = clusters.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from pydantic import ConfigDict
 
 from pipeline.plugins.contract import Decision, StepContext
 from pipeline.plugins.feature_cache import FeatureCache, SeenBlocks
@@ -35,8 +33,7 @@ class ClusCa(FeatureCache):
         ValueError: a number is out of its range.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    name: ClassVar[str] = "clusca"
+    name = "clusca"
 
     clusters: int = 16
     weight: float = 0.005

@@ -4,10 +4,8 @@ Shape legend: C = latent channels, T = latent frames of the chunk, H, W = latent
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from pydantic import ConfigDict
 
 from pipeline.plugins.contract import PlainPlugin, StepContext
 
@@ -27,8 +25,7 @@ class Omegance(PlainPlugin):
         ValueError: a value is out of its range.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    name: ClassVar[str] = "omegance"
+    name = "omegance"
 
     above: float = 1.0
     below: float = 1.0

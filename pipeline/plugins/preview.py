@@ -5,10 +5,9 @@ Shape legend: C = latent channels, T = latent frames of the chunk, H, W = latent
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
-from pydantic import ConfigDict
 
 from pipeline.plugins.contract import PlainPlugin, StepContext
 from video.hinge import resized
@@ -31,8 +30,7 @@ class Preview(PlainPlugin):
         ValueError: the step is negative.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    name: ClassVar[str] = "preview"
+    name = "preview"
 
     step: int
 

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import ClassVar
 
 import torch
-from pydantic import ConfigDict
 
 from pipeline.plugins.contract import StepContext
 from pipeline.plugins.feature_cache import FeatureCache, SeenBlocks
@@ -24,8 +22,7 @@ class SortBlock(FeatureCache):
         ValueError: a number is out of its range.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    name: ClassVar[str] = "sortblock"
+    name = "sortblock"
 
     rho: float = 0.5
 

@@ -4,9 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-from pydantic import ConfigDict
+from typing import TYPE_CHECKING
 
 from pipeline.catalog import is_bare_name, model_path
 from pipeline.plugins.contract import PlainPlugin, StepContext
@@ -56,8 +54,7 @@ class TimestepAligner(PlainPlugin):
         ValueError: neither or both are given, or the table cannot be read.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    name: ClassVar[str] = "timestep_aligner"
+    name = "timestep_aligner"
 
     sigmas: tuple[float, ...] = ()
     table: str = ""

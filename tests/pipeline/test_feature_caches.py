@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +16,17 @@ from pipeline.plugins.registry import make_plugins
 from pipeline.plugins.sortblock import SortBlock
 from pipeline.route import ShortRoute
 from pipeline.stage import ChunkWork, SessionInputs
+from pipeline.staged_chain import ChainSettings, StagedChain
+from pipeline.thread_host import ThreadHost
 from tests.support.plugged import (
     every_placement,
     latents_of,
     plugged_chain,
+    plugged_recipes,
     plugged_stage,
     with_plugins,
 )
-from tests.support.small_chain import levels_apart, run, small_inputs, small_works
+from tests.support.small_chain import FRAMES, levels_apart, run, small_inputs, small_works
 from tests.support.toy_stages import same
 from video.block_cache import SomeBlocks
 
@@ -132,6 +136,22 @@ def test_a_session_goes_on_elsewhere_with_chunks_under_way(name: str) -> None:
     second.import_state("a", first.export_state("a"))
     made += [video for work in WORKS[3:] for video in second.submit(work)]
     assert same(made + second.drain("a"), whole)
+
+
+@pytest.mark.parametrize("name", sorted(EACH))
+def test_stages_that_send_each_other_messages_make_the_same_pictures(
+    name: str, tmp_path: Path
+) -> None:
+    """What was seen of blocks travels over sockets, in checkpoints and back."""
+    plan = plan_with(**{name: EACH[name]})
+    settings = ChainSettings(pictures_per_chunk=4 * FRAMES, transport="unix", checkpoint_chunks=2)
+    folder = tmp_path / "c"
+    folder.mkdir()
+    chain = StagedChain(ThreadHost(), plugged_recipes(plan, 3), folder, settings)
+    try:
+        assert same(run(chain, INPUTS, WORKS), run(plugged_chain(plan), INPUTS, WORKS))
+    finally:
+        chain.close()
 
 
 def layers_run(works: Sequence[ChunkWork], monkeypatch: pytest.MonkeyPatch) -> list[frozenset[int]]:

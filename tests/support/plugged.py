@@ -2,18 +2,20 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from pipeline.chain import LocalChain, Schedule
 from pipeline.cuts import cut_at
+from pipeline.decode_stage import DecodeStage
 from pipeline.denoise_stage import DenoiseStage
 from pipeline.plan import Plan, PluginSpec, StageSpec, Step
 from pipeline.plugins.registry import make_plugins
+from pipeline.recipe import Recipe
 from pipeline.stage import ChunkWork, SessionInputs
-from tests.support.small_chain import CUTS, PlainCodec, denoiser, run
+from tests.support.small_chain import CUTS, PlainCodec, decode_stage, denoiser, run
 from video.chunk import VideoChunk
 
 Options = Mapping[str, Any]
@@ -64,3 +66,31 @@ def every_placement(
     """The pictures of one process and one stage first, then those of every other placement."""
     placements = (("sequential", 1), *PLACEMENTS)
     return [run(plugged_chain(plan, kind, stages), inputs, works) for kind, stages in placements]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluggedRecipe:
+    """A stage of a plan with its plug-ins; after the last stage comes the decoder."""
+
+    plan: Plan
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"plugged{self.index}"
+
+    @property
+    def steps_done(self) -> int:
+        return 0 if self.index == len(self.plan.stages) else self.plan.first_step(self.index + 1)
+
+    def build(self) -> DenoiseStage | DecodeStage:
+        if self.index == len(self.plan.stages):
+            return decode_stage()
+        network = replace(denoiser(), plugins=make_plugins(self.plan))
+        return DenoiseStage(network, self.plan, self.index)
+
+
+def plugged_recipes(plan: Plan, num_stages: int) -> list[Recipe]:
+    """Recipes of the plan cut into stages, the decoder last."""
+    cut = cut_at(plan, CUTS[num_stages])
+    return [PluggedRecipe(plan=cut, index=index) for index in range(num_stages + 1)]

@@ -134,5 +134,5 @@ def test_clusters_are_those_that_were_built_in() -> None:
 
 def test_tokens_that_are_alike_make_one_cluster() -> None:
     labels, distance = clustered(torch.ones(6, 4), 3)
-    assert labels.unique().tolist() == [0]
+    assert set(labels.tolist()) == {0}
     assert chosen_tokens(labels, distance, 7).shape == (1,)
