@@ -8,9 +8,10 @@ Shape legend: C = latent channels, T = latent frames of the chunk, H, W = latent
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from pydantic import ConfigDict
 
 from pipeline.plugins.contract import Decision, PlainPlugin, StepContext
 from pipeline.plugins.target import from_velocity, to_velocity
@@ -29,6 +30,8 @@ class Bypass(PlainPlugin):
 
     Source: design page "algorithms", section 9.2, conflict 1: order 0 survives in live mode.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     reserve_s: float = 0.0
     max_in_row: int = 3

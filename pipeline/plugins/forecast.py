@@ -10,9 +10,10 @@ Shape legend: C = latent channels, T = latent frames of the chunk, H, W = latent
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
+from pydantic import ConfigDict
 
 from pipeline.forecaster import Basis, Forecaster, ForecastRule, StepMode
 from pipeline.plugins.contract import Decision, PlainPlugin, StepContext, breaks
@@ -35,6 +36,8 @@ class Forecast(PlainPlugin):
 
     Source: FlashPortrait, TaylorSeer, Cache4Diffusion ("Lite": the final output alone).
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     order: int = 2
     interval: int = 4

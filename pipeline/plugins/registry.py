@@ -22,6 +22,7 @@ PLUGINS: dict[str, tuple[str, str]] = {
     "preview": ("pipeline.plugins.preview", "Preview"),
     "sortblock": ("pipeline.plugins.sortblock", "SortBlock"),
     "taocache": ("pipeline.plugins.taocache", "TaoCache"),
+    "taylorseer": ("pipeline.plugins.taylorseer", "TaylorSeer"),
     "teacache": ("pipeline.plugins.teacache", "TeaCache"),
     "timestep_aligner": ("pipeline.plugins.timestep_aligner", "TimestepAligner"),
 }

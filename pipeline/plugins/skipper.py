@@ -7,9 +7,10 @@ the same steps. What they say is then as good as a plan.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from pydantic import ConfigDict
 
 from pipeline.plugins.contract import Decision, Memory, PlainPlugin, StepContext, breaks
 from pipeline.plugins.target import Target, from_velocity, to_velocity
@@ -27,6 +28,8 @@ class SessionSkipper(PlainPlugin):
     `max_skips` bounds how many in a row are not. A skipped step repeats the newest value of
     `target`, unless the method knows better. Methods give `observe` and `wants_skip`.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     max_skips: int = 4
     warmup: int = 1

@@ -199,6 +199,7 @@ def test_nodes_tell_stages_how_much_time_is_left(tmp_path: Path, reserve_s: floa
         (plan_of((1.0, 0.5, 0.0), bypass={}), "2 steps have none between"),
         (bypass_plan(reserve_s=-1.0), "reserve_s"),
         (bypass_plan(max_in_row=0), "max_in_row"),
+        (bypass_plan(reserve=1.0), "reserve"),
     ],
 )
 def test_plans_and_options_without_sense_are_refused(plan: Plan, reason: str) -> None:

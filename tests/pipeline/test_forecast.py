@@ -213,7 +213,9 @@ def test_plans_that_cannot_be_forecast_are_refused(changed: dict[str, Any], reas
         make_plugins(replace(plan, stages=(StageSpec(name="all", steps=tuple(steps)),)))
 
 
-@pytest.mark.parametrize("options", [{"order": 9}, {"basis": "sines"}, {"target": "audio"}])
+@pytest.mark.parametrize(
+    "options", [{"order": 9}, {"basis": "sines"}, {"target": "audio"}, {"intervall": 3}]
+)
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(PlanError, match="plug-in forecast"):
         make_plugins(forecast_plan(12, **options))

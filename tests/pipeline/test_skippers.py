@@ -169,6 +169,7 @@ def test_nothing_is_skipped_where_it_may_not_be(name: str) -> None:
         ("teacache", "polynomial", []), ("teacache", "signal", "audio"),
         ("taocache", "from_sigma", 0), ("taocache", "min_cosine", 2),
         ("taocache", "max_ratio", 0.5), ("taocache", "target", "noise"),
+        ("adaptive", "treshold", 0.1), ("teacache", "rho", 1), ("taocache", "sigma", 0.5),
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name(name: str, option: str, value: Any) -> None:
