@@ -78,6 +78,8 @@ def pack_chunk(work: ChunkWork) -> SessionState:
     tensors |= {f"carried/{name}": tensor for name, tensor in work.carried.items()}
     latent = work.latent
     numbers = {"index": latent.index, "start_frame": latent.start_frame, "step": latent.step}
+    if work.returns_reference:
+        numbers["returns_reference"] = 1
     return SessionState(tensors=tensors, numbers=numbers)
 
 
@@ -95,5 +97,6 @@ def unpack_chunk(session: str, state: SessionState) -> ChunkWork:
         audio_LCT=state.tensors["audio_LCT"],
         cond_CTHW=state.tensors["cond_CTHW"],
         reference_BCTHW=state.tensors.get("reference_BCTHW"),
+        returns_reference="returns_reference" in state.numbers,
         carried=state.part("carried").tensors,
     )

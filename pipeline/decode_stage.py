@@ -13,7 +13,7 @@ from pipeline.memory_use import tensor_bytes
 from pipeline.session_state import SessionState
 from pipeline.stage import ChunkWork, SessionInputs, on_device
 from video.chunk import VideoChunk, no_pictures
-from video.codec import DecoderState, VideoCodec
+from video.codec import DecoderState, VideoCodec, renewed_reference
 from video.still_border import hold_border
 
 
@@ -55,10 +55,14 @@ class DecodeStage:
                 f"the model's pictures are no finite numbers in chunk {latent.index}: its weights "
                 "or its config are damaged, use others"
             )
+        reference = None
+        if work.returns_reference:
+            reference = renewed_reference(self._codec, latents_CTHW[None], frames_BCTHW).cpu()
         return VideoChunk(
             frames_THWC=_to_pictures(frames_BCTHW[0]).numpy(),
             pts=latent.start_frame * self._codec.frames_per_latent,
             time_base=1 / self._fps[work.session],
+            reference_BCTHW=reference,
         )
 
     def reset(self, session: str) -> None:

@@ -17,6 +17,7 @@ from pipeline.model import Model
 from pipeline.plan import Plan
 from pipeline.sampler import pure_noise
 from pipeline.session_state import SessionState
+from pipeline.sink_renewal import SinkRenewal
 from pipeline.speech import SpeechWindows
 from pipeline.stage import ChunkWork, void_chunk
 from pipeline.sync import AVSynchronizer, Pair
@@ -70,6 +71,9 @@ class AvatarGenerator:
             window_frames=plan.frames_per_chunk * model.codec.frames_per_latent,
         )
         self._sync = AVSynchronizer(sample_rate, self.fps)
+        self._renewal = SinkRenewal(
+            plan, pictures_per_chunk=plan.frames_per_chunk * model.codec.frames_per_latent
+        )
         self._next_chunk = 0
 
     def run(self, sound: Iterable[AudioChunk]) -> Iterator[Pair]:
@@ -109,7 +113,9 @@ class AvatarGenerator:
             audio_LCT=audio_LCT,
             cond_CTHW=cond_CTHW,
         )
-        yield from self._with_sound(self._chain.submit(work))
+        if self._renewal.must_wait(index):
+            yield from self._with_sound(self._chain.drain(self.session))
+        yield from self._with_sound(self._chain.submit(self._renewal.steered(work)))
 
     def _frames_to_hear(self) -> int:
         """Pictures whose speech the chain needs for all that the sound lasts."""
@@ -131,7 +137,7 @@ class AvatarGenerator:
 
     def _with_sound(self, pictures: Iterable[VideoChunk]) -> Iterator[Pair]:
         """The pictures with their sound, those beyond the sound's end left out."""
-        pairs = map(self._sync.pair, pictures)
+        pairs = map(self._sync.pair, self._renewal.taken(pictures))
         return (pair for pair in pairs if pair is not None)
 
     def close(self) -> None:
@@ -150,6 +156,7 @@ class AvatarGenerator:
                 "speech": self._speech.export_state(),
                 "sync": self._sync.export_state(),
                 "conditioner": self._conditioner.export_state(),
+                "renewal": self._renewal.export_state(),
                 "chain": self._chain.export_state(self.session),
             }
         )
@@ -170,4 +177,5 @@ class AvatarGenerator:
         self._speech.import_state(state.part("speech"))
         self._sync.import_state(state.part("sync"))
         self._conditioner.import_state(state.part("conditioner"))
+        self._renewal.import_state(state.part("renewal"))
         self._chain.import_state(self.session, state.part("chain"))

@@ -11,8 +11,10 @@ from pipeline.stage import ChunkWork
 from video.chunk import LatentChunk, VideoChunk
 
 _WORK_TENSORS = ("latents_CTHW", "audio_LCT", "cond_CTHW")
-# Only in the first chunk of a reference that takes the place of another.
+# Only in the first chunk of a reference that takes the place of another, and in the pictures of the
+# chunk that it comes from.
 _REFERENCE = "reference_BCTHW"
+_RETURNS = "returns_reference"
 # What plug-ins remember of the chunk.
 _CARRIED = "carried/"
 
@@ -37,6 +39,7 @@ def pack_work(work: ChunkWork, *, epoch: int, due_ns: int) -> Message:
             "start_frame": work.latent.start_frame,
             "sigma": float(work.latent.sigma),
             "step": work.latent.step,
+            **({_RETURNS: 1} if work.returns_reference else {}),
         },
         tensors=tensors,
     )
@@ -65,6 +68,7 @@ def unpack_work(message: Message) -> ChunkWork:
         audio_LCT=message.tensors["audio_LCT"],
         cond_CTHW=message.tensors["cond_CTHW"],
         reference_BCTHW=message.tensors.get(_REFERENCE),
+        returns_reference=_RETURNS in message.facts,
         carried={name.removeprefix(_CARRIED): message.tensors[name] for name in sorted(carried)},
     )
 
@@ -79,7 +83,7 @@ def pack_video(video: VideoChunk, work: Message) -> Message:
         chunk=work.chunk,
         due_ns=work.due_ns,
         facts={"pts": video.pts, "time_base": time_base},
-        tensors={"frames_THWC": torch.from_numpy(video.frames_THWC)},
+        tensors=_tensors(video),
     )
 
 
@@ -97,7 +101,14 @@ def unpack_video(message: Message) -> VideoChunk:
         frames_THWC=frames_THWC.numpy(),
         pts=_integer(message.facts, "pts"),
         time_base=Fraction(time_base["num"], time_base["den"]),
+        reference_BCTHW=message.tensors.get(_REFERENCE),
     )
+
+
+def _tensors(video: VideoChunk) -> dict[str, torch.Tensor]:
+    """Pictures, and the reference if one comes with them."""
+    pictures = {"frames_THWC": torch.from_numpy(video.frames_THWC)}
+    return pictures | ({} if video.reference_BCTHW is None else {_REFERENCE: video.reference_BCTHW})
 
 
 def pack_error(error: Exception, work: Message) -> Message:
@@ -140,7 +151,7 @@ def unpack_state(message: Message) -> SessionState:
 def pack_pictures(video: VideoChunk) -> SessionState:
     """Pictures as a state."""
     return SessionState(
-        tensors={"frames_THWC": torch.from_numpy(video.frames_THWC)},
+        tensors=_tensors(video),
         numbers={
             "pts": video.pts,
             "base_num": video.time_base.numerator,
@@ -156,6 +167,7 @@ def unpack_pictures(state: SessionState) -> VideoChunk:
         frames_THWC=state.tensors["frames_THWC"].numpy(),
         pts=numbers["pts"],
         time_base=Fraction(numbers["base_num"], numbers["base_den"]),
+        reference_BCTHW=state.tensors.get(_REFERENCE),
     )
 
 

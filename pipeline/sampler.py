@@ -20,6 +20,7 @@ from pipeline.plugins.referee import (
     transformed,
 )
 from pipeline.route import Leg
+from pipeline.sink_rules import SinkDistance, distance_at
 from pipeline.sink_store import HeldSink
 from pipeline.window_view import WindowView, stride_noise
 from video.audio_tokens import AudioHistory, Heard, join_heard
@@ -49,7 +50,7 @@ class Denoiser:
 
     network: SpeechToVideoDiT
     prediction: PredictionKind
-    sink_distance: int | None
+    sink_distance: SinkDistance
     plugins: tuple[Plugin, ...] = ()
     adapters: AdaptedNetwork | None = None
 
@@ -171,7 +172,7 @@ def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[StepMade]:
     made = []
     for row, (work, ctx) in enumerate(zip(works, contexts, strict=True)):
         velocity_CTHW = transformed(denoiser.plugins, ctx, velocities[row])
-        chunk, skipper = _advance(work, velocity_CTHW), skippers[row]
+        chunk, skipper = advanced(work, velocity_CTHW), skippers[row]
         is_degraded = skipper is not None and skipper.degrades
         made.append(
             StepMade(chunk=chunk, evaluations=int(skipper is None), is_degraded=is_degraded)
@@ -232,7 +233,10 @@ def _ask(
     runner: BlockRunner | None,
 ) -> torch.Tensor:
     """What the network says: of chunks as lanes of one pass, of a window as a clip of its own."""
-    network, distance = denoiser.network, denoiser.sink_distance
+    network = denoiser.network
+    distances = [
+        distance_at(denoiser.sink_distance, w.seed, w.chunk.index, w.leg.index) for w in works
+    ]
     view = works[0].window
     if view is not None:
         return view.ask(
@@ -240,7 +244,7 @@ def _ask(
             x_BCTHW,
             t_BF,
             start_frame=works[0].chunk.start_frame,
-            sink_distance=distance,
+            sink_distance=distances[0],
             cond_BCTHW=cond_BCTHW,
         )
     places = [
@@ -252,7 +256,7 @@ def _ask(
         t_BF,
         _joined(works),
         places,
-        sink_distance=distance,
+        sink_distance=distances,
         cond_BCTHW=cond_BCTHW,
         runner=runner,
     )
@@ -264,7 +268,7 @@ def _joined(works: Sequence[StepWork]) -> tuple[Heard, ...] | None:
     return join_heard(heard) if heard else None
 
 
-def _advance(work: StepWork, velocity_CTHW: torch.Tensor) -> LatentChunk:
+def advanced(work: StepWork, velocity_CTHW: torch.Tensor) -> LatentChunk:
     """The chunk at the level and resolution of the step that follows on its way."""
     step, latents_CTHW = work.leg.step, work.chunk.latents_CTHW.to(velocity_CTHW)
     ratio = work.leg.to_resolution / step.resolution

@@ -47,9 +47,10 @@ class ChunkWork:
 
     `audio_LCT` holds one feature vector per video frame (four per latent frame); `cond_CTHW` the
     prior's latents, zeros in a model without a prior. `reference_BCTHW` is the latent (T = 1) that
-    takes the reference's place from this chunk on, in every step; None changes nothing. `carried`
-    is what plug-ins remember of the chunk from step to step. A chunk before frame 0 is void: it
-    stands for one that a step still holds back, and passes every step unchanged.
+    takes the reference's place from this chunk on, in every step; None changes nothing. With
+    `returns_reference` the chunk's own first latent comes out with its pictures. `carried` is what
+    plug-ins remember of the chunk from step to step. A chunk before frame 0 is void: it stands for
+    one that a step still holds back, and passes every step unchanged.
 
     `slack_s` is how long after a stage began with it its pictures are due, None if nobody waits;
     `num_bypassed` counts the steps left out for lack of time. Neither goes from process to process.
@@ -60,6 +61,7 @@ class ChunkWork:
     audio_LCT: torch.Tensor
     cond_CTHW: torch.Tensor
     reference_BCTHW: torch.Tensor | None = None
+    returns_reference: bool = False
     carried: Mapping[str, torch.Tensor] = field(default_factory=dict)
     slack_s: float | None = None
     num_bypassed: int = 0

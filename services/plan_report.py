@@ -24,6 +24,7 @@ from pipeline.placement import PlacedStage, Placement
 from pipeline.plan import Plan
 from pipeline.plan_parse import load_plan
 from pipeline.planner import PlacementRequest, place
+from pipeline.sink_rules import SinkDistance
 from pipeline.step_cost import ChainCosts, modelled_costs
 
 
@@ -257,6 +258,17 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def _sink_words(distance: SinkDistance) -> str:
+    """How far ahead of a chunk the reference lies."""
+    if distance is None:
+        return "stays"
+    return (
+        f"{distance[0]} to {distance[1]} ahead"
+        if isinstance(distance, tuple)
+        else f"{distance} ahead"
+    )
+
+
 def plan_table() -> Table:
     """The shipped plans, one a row."""
     table = Table()
@@ -264,7 +276,7 @@ def plan_table() -> Table:
         table.add_column(name)
     for name in shipped_plans():
         plan = load_plan(name)
-        sink = "stays" if plan.sink_distance is None else f"{plan.sink_distance} ahead"
+        sink = _sink_words(plan.sink_distance)
         sigmas = ", ".join(f"{step.sigma_in:.3g}" for step in plan.steps)
         counts = (len(plan.steps), len(plan.stages), plan.frames_per_chunk, plan.window_frames)
         table.add_row(name, *map(str, counts), sink, sigmas)

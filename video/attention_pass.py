@@ -19,6 +19,9 @@ from video.rope import frames_rotation, motion_rotation, reference_frame, rotate
 # Keys of all lanes together that are worth copying to save calls: a few rings of a small network.
 STACKED_BYTES = 8 << 20
 
+# How far ahead of its chunk the reference of all lanes stays, or of each.
+SinkDistances = int | None | Sequence[int | None]
+
 
 class JointPass:
     """All tokens look at all tokens; keys before rotation and values are kept for a sink."""
@@ -47,7 +50,7 @@ class StreamPass:
     def __init__(
         self,
         places: Sequence[LanePlace],
-        sink_distance: int | None,
+        sink_distance: SinkDistances,
         samples: int,
         dtype: torch.dtype,
     ) -> None:
@@ -59,11 +62,11 @@ class StreamPass:
             place.cache.open_chunk(
                 place.start_frame,
                 place.sink,
-                reference_frame(place.start_frame, sink_distance),
+                reference_frame(place.start_frame, distance),
                 samples,
                 dtype,
             )
-            for place in places
+            for place, distance in zip(places, _each(sink_distance, len(places)), strict=True)
         ]
         rotations_LR = [_rotation(place) for place in places]
         self._rotation = rotations_LR[0] if len(places) == 1 else torch.stack(rotations_LR)
@@ -88,6 +91,13 @@ class StreamPass:
         written = zip(rotated, torch.split(v, self._samples), strict=True)
         seen = [slot.write(layer, *lane) for slot, lane in zip(self._slots, written, strict=True)]
         return attend_lanes(rotate(q, self._rotation), seen)
+
+
+def _each(sink_distance: SinkDistances, num_lanes: int) -> Sequence[int | None]:
+    """The distance of each lane."""
+    if sink_distance is None or isinstance(sink_distance, int):
+        return [sink_distance] * num_lanes
+    return sink_distance
 
 
 def _rotation(place: LanePlace) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """The units of picture that travel through the program.
 
-Shape legend: C = channels, T = frames, H = height, W = width.
+Shape legend: B = batch (1), C = channels, T = frames, H = height, W = width.
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,13 @@ class VideoChunk:
     """Decoded pictures with their place on the media clock.
 
     `frames_THWC` is uint8 RGB; `pts` is the index of the first frame in ticks of `time_base`.
+    `reference_BCTHW` is the chunk's first latent (T = 1) as a reference, if it was asked for.
     """
 
     frames_THWC: npt.NDArray[np.uint8]
     pts: int
     time_base: Fraction
+    reference_BCTHW: torch.Tensor | None = None
 
     @property
     def num_frames(self) -> int:

@@ -23,6 +23,15 @@ class DecoderState(Protocol):
 
 
 @runtime_checkable
+class ReadsPictures(Protocol):
+    """A codec whose reference is no latent of the stream, but is read from a picture."""
+
+    def reference_of(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the reference latents_BCTHW (T = 1) of a picture that the codec made."""
+        ...
+
+
+@runtime_checkable
 class VideoCodec(Protocol):
     """Turns a portrait into latents and latents into pictures, a chunk at a time.
 
@@ -54,3 +63,16 @@ class VideoCodec(Protocol):
     def decode(self, latents_BCTHW: torch.Tensor, state: DecoderState) -> torch.Tensor:
         """Return frames_BCTHW in [-1, 1], `frames_per_latent` per latent; `state` moves on."""
         ...
+
+
+def renewed_reference(
+    codec: VideoCodec, latents_BCTHW: torch.Tensor, frames_BCTHW: torch.Tensor
+) -> torch.Tensor:
+    """A chunk's first latent (T = 1) as the network's sink takes it.
+
+    It is that latent itself, or, where references are of another kind, what the codec reads from
+    the first picture made of it. Source: Live Avatar, adaptive attention sink.
+    """
+    if isinstance(codec, ReadsPictures):
+        return codec.reference_of(frames_BCTHW[:, :, 0])
+    return latents_BCTHW[:, :, :1]

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from video.attention_pass import CausalPass, JointPass, StreamPass
+from video.attention_pass import CausalPass, JointPass, SinkDistances, StreamPass
 from video.audio_tokens import AudioHistory, AudioInjector, AudioTokens, Heard
 from video.block_cache import BlockRunner
 from video.dit_block import Head, SelfAttend, TransformerBlock, unpatchify
@@ -163,7 +163,7 @@ class SpeechToVideoDiT(DiTInputs):
         heard: tuple[Heard, ...] | None,
         places: Sequence[LanePlace],
         *,
-        sink_distance: int | None,
+        sink_distance: SinkDistances,
         cond_BCTHW: torch.Tensor | None = None,
         runner: BlockRunner | None = None,
     ) -> torch.Tensor:
@@ -177,7 +177,7 @@ class SpeechToVideoDiT(DiTInputs):
             t_BF: time of each latent frame, 0 to 1000.
             heard: what `encode_audio` gave for each chunk, joined by `join_heard`.
             places: one for each sample; no cache occurs twice.
-            sink_distance: as in `stream`.
+            sink_distance: as in `stream`, or one for each place.
             cond_BCTHW: latents added at the input; None counts as zeros.
             runner: runs the blocks in its own way; for a single chunk.
 

@@ -174,12 +174,11 @@ class MotionCodec(nn.Module):
         return self.config.grid, self.config.grid
 
     def encode_reference(self, image_BCHW: torch.Tensor) -> torch.Tensor:
-        """Return the portrait as one latent frame [B, C, 1, G, G] for the network's sink.
-
-        `image_BCHW` is in [-1, 1] at any square-ish size; it is read at 256x256.
-        """
+        """Return a portrait in [-1, 1], read at 256x256, as the sink's latent [B, C, 1, G, G]."""
         latent: torch.Tensor = self.identity(resize_antialiased(image_BCHW))
         return latent[:, :, None]
+
+    reference_of = encode_reference  # latents of the stream are motion: pictures are read again
 
     def start(self, image_BCHW: torch.Tensor) -> MotionDecoderState:
         """Begin a session with a portrait in [-1, 1]; frames will have its size."""
