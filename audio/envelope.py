@@ -6,10 +6,14 @@ out the hiss of s and f, for which lips hardly part.
 Shape legend: S = samples, T = video frames.
 """
 
+from array import array
+from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+
+from audio.chunk import AudioChunk
 
 BAND_HZ = (80.0, 1000.0)
 WINDOW_S = 0.06
@@ -21,23 +25,62 @@ FLOOR = 1e-10
 Envelope = npt.NDArray[np.float64]
 
 
+class _Band:
+    """The instants of video frames in sound, and the voiced band's power around them."""
+
+    def __init__(self, sample_rate: int, fps: Fraction) -> None:
+        self._rate, self._fps = sample_rate, fps
+        self.length = int(WINDOW_S * sample_rate)
+        self._window = np.hanning(self.length)
+        hertz = np.fft.rfftfreq(self.length, 1.0 / sample_rate)
+        self._band = (hertz >= BAND_HZ[0]) & (hertz <= BAND_HZ[1])
+        self._scale = 2.0 / (self.length * (self._window**2).sum())
+
+    def first_sample(self, frame: int) -> int:
+        """Index of the first sample of a frame's window, below 0 for the first frames."""
+        return int(frame / self._fps * self._rate) - self.length // 2
+
+    def power(self, piece_S: npt.NDArray[np.float64]) -> float:
+        """Power of one window; 0 where the sound ended before it."""
+        if len(piece_S) < self.length:
+            return 0.0
+        spectrum = np.abs(np.fft.rfft(piece_S * self._window)[self._band]) ** 2
+        return float(spectrum.sum() * self._scale)
+
+
 def band_power(
     samples_S: npt.NDArray[np.float32], sample_rate: int, fps: Fraction, num_frames: int
 ) -> Envelope:
     """Return mean power [T] of the voiced band around the instant of each video frame."""
-    length = int(WINDOW_S * sample_rate)
-    window = np.hanning(length)
-    hertz = np.fft.rfftfreq(length, 1.0 / sample_rate)
-    band = (hertz >= BAND_HZ[0]) & (hertz <= BAND_HZ[1])
-    padded = np.pad(samples_S.astype(np.float64), length)
+    band = _Band(sample_rate, fps)
+    padded = np.pad(samples_S.astype(np.float64), band.length)
     power = np.zeros(num_frames)
     for frame in range(num_frames):
-        middle = length + int(frame / fps * sample_rate)
-        piece = padded[middle - length // 2 : middle - length // 2 + length]
-        if len(piece) == length:
-            spectrum = np.abs(np.fft.rfft(piece * window)[band]) ** 2
-            power[frame] = 2.0 * spectrum.sum() / (length * (window**2).sum())
+        first = band.length + band.first_sample(frame)
+        power[frame] = band.power(padded[first : first + band.length])
     return power
+
+
+def streamed_band_power(sound: Iterable[AudioChunk], sample_rate: int, fps: Fraction) -> Envelope:
+    """Return `band_power` of every video frame that begins in the sound, in constant memory."""
+    band = _Band(sample_rate, fps)
+    held, start, end = np.zeros(band.length), -band.length, 0
+    power = array("d")
+
+    def take(last: int) -> None:
+        """Take the frames whose windows end before sample `last`."""
+        while (first := band.first_sample(len(power))) + band.length <= last:
+            power.append(band.power(held[first - start : first - start + band.length]))
+
+    for chunk in sound:
+        held, end = np.concatenate((held, chunk.samples_T)), end + chunk.num_samples
+        take(end)
+        kept = max(0, band.first_sample(len(power)) - start)
+        held, start = held[kept:], start + kept
+    held = np.concatenate((held, np.zeros(band.length)))
+    while int(len(power) / fps * sample_rate) < end:
+        take(band.first_sample(len(power)) + band.length)
+    return np.frombuffer(power, np.float64)
 
 
 def voiced_envelope(power_T: Envelope) -> Envelope:

@@ -46,6 +46,30 @@ GATES: Mapping[str, Mapping[str, Gate]] = {
         "blinks_per_minute": Gate(low=8.0, high=25.0),
         "pop_ratio": Gate(high=1.2),
     },
+    "video": {
+        "identity_drift": Gate(high=0.03),
+        "face_colour_drift_levels": Gate(high=4.0),
+        "flicker_levels": Gate(high=1.5),
+        "sharpness_kept": Gate(low=0.85),
+        "face_lost_share": Gate(high=0.05),
+    },
+    "video_sound": {
+        "sync_corr": Gate(low=0.4),
+        "sync_lag_ms": Gate(low=-80.0, high=80.0),
+        "frozen_share": Gate(high=0.1),
+    },
+    "video_truth": {
+        "truth_corr": Gate(low=0.7),
+        "truth_lag_ms": Gate(low=-60.0, high=60.0),
+    },
+    "video_portrait": {
+        "identity_from_portrait": Gate(high=0.05),
+        "sharpness_of_portrait": Gate(low=0.6),
+    },
+    "video_reference": {
+        "psnr_db": Gate(low=30.0),
+        "ssim": Gate(low=0.9),
+    },
 }
 
 

@@ -36,7 +36,7 @@ from services.options import (
 from services.plan_commands import plan_app
 from services.terminal import drawn, printable
 from services.training_commands import run_training
-from video.errors import ImageError, RecordError, WeightsError
+from video.errors import ImageError, MovieError, RecordError, WeightsError
 
 if TYPE_CHECKING:
     from services.render import RenderSummary
@@ -46,6 +46,7 @@ BAD_INPUT = (
     ChainError,
     ImageError,
     ModelError,
+    MovieError,
     OptionError,
     PlanError,
     RecordError,
@@ -192,8 +193,8 @@ def render(  # noqa: PLR0913 - one parameter per option
         out=require_path("--out", out, "talking.mp4"),
         model=model,
         plan=plan or None,
-        seed=parse_seed(seed),
         mode=parse_mode(mode) if mode else None,
+        seed=parse_seed(seed),
         size=parse_size(size) if size else None,
         fps=parse_fps(fps) if fps else None,
         crop=parse_crop_option(crop),

@@ -8,6 +8,8 @@ import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,9 +25,11 @@ from services.options import (
     parse_seed,
     require_path,
 )
+from services.terminal import printable
 
 if TYPE_CHECKING:
     from services.eval_recording import EvalRequest
+    from services.render import Progress
 
 MAX_MINUTES = 24 * 60
 PASS_ON = {
@@ -49,6 +53,23 @@ Seed = Annotated[str, _option("seed", "N", "Seed of noise and behaviour. (defaul
 CropBox = Annotated[
     str, _option("crop", "auto|center|none|x,y,w,h", "Where the face is. (default: auto)")
 ]
+Report = Annotated[str, _option("report", "FILE.html", "Write tables, plots and pictures.")]
+
+
+def _unseen(done: int, total: int | None, fps: Fraction) -> None:
+    """Progress that nobody looks at."""
+
+
+@contextmanager
+def _progress(name: str, quiet: bool) -> "Iterator[Progress]":
+    """A progress bar where somebody looks at a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield _unseen
+        return
+    from services.progress import progress_bar
+
+    with progress_bar(printable(name)) as show:
+        yield show
 
 
 @eval_app.command("codec", context_settings=PASS_ON)
@@ -80,6 +101,45 @@ def recording(
     request = _request(portrait, audio, model, plan, seed, crop, parse_seconds(max_seconds))
     figures = measure_recording(request)
     _print_json(_header("recording", request) | figures | {"missed": missed("recording", figures)})
+
+
+@eval_app.command("video")
+def video(  # noqa: PLR0913 - one parameter per option
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Any video of a face.")],
+    audio: Annotated[str, _option("audio", "FILE", "Its sound. (default: its own)")] = "",
+    reference: Annotated[
+        str, _option("reference", "FILE", "The same without what is judged: PSNR, SSIM.")
+    ] = "",
+    truth: Annotated[
+        str, _option("truth", "FILE", "True opening at each frame, JSON or NPZ.")
+    ] = "",
+    portrait: Annotated[str, _option("portrait", "FILE|NAME", "Whose face it should be.")] = "",
+    model: Model = "pocket",
+    crop: CropBox = "auto",
+    report: Report = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Measure any video: lip sync, identity, colour, flicker, sharpness; JSON and a report."""
+    from services.eval_video import VideoRequest, measure_video
+    from services.report_page import report_path, write_report
+    from services.video_report import video_report
+
+    request = VideoRequest(
+        video=require_path("FILE", file, "talking.mp4"),
+        audio=require_path("--audio", audio, "speech.wav") if audio else None,
+        reference=require_path("--reference", reference, "full.mp4") if reference else None,
+        truth=require_path("--truth", truth, "truth.json") if truth else None,
+        portrait=parse_portrait(portrait, model) if portrait else None,
+        crop=parse_crop_option(crop),
+    )
+    page = report_path(report, request.video, request.audio, request.reference, request.truth)
+    with _progress(request.video.name, quiet) as show:
+        result = measure_video(request, show)
+    if page is not None:
+        write_report(page, video_report(result))
+    header = {"eval": "video", "video": request.video.name, "face": result.face}
+    sizes = {"frames": result.watch.num_frames, "fps": float(result.movie.fps)}
+    _print_json(header | sizes | result.figures | {"missed": result.missed})
 
 
 @eval_app.command("long")

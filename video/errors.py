@@ -1,4 +1,4 @@
-"""Errors about pictures, weights and recordings that came from outside."""
+"""Errors about pictures, videos, weights and recordings that came from outside."""
 
 
 class ImageError(ValueError):
@@ -11,3 +11,7 @@ class WeightsError(ValueError):
 
 class RecordError(ValueError):
     """A recording cannot be written: one line naming the path and the remedy."""
+
+
+class MovieError(ValueError):
+    """A video cannot be read: one line naming the file and the remedy."""

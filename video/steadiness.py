@@ -63,6 +63,57 @@ class PopMeter:
         return float(self.changes()[0] / max(float(elsewhere), 1e-9))
 
 
+class ColourDrift:
+    """Holds the mean colour of a part of a picture against that of the first frame."""
+
+    def __init__(self, part_HW: npt.NDArray[np.bool_]) -> None:
+        """Look at those pixels."""
+        self._part = part_HW
+        self._first_C: npt.NDArray[np.float64] | None = None
+        self._sum_C, self._num_frames = np.zeros(3), 0
+
+    def push(self, frame_HWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> None:
+        """Take the next frame, in levels of 255."""
+        colour_C = frame_HWC[self._part].mean(axis=0, dtype=np.float64)
+        self._first_C = colour_C if self._first_C is None else self._first_C
+        self._sum_C += colour_C
+        self._num_frames += 1
+
+    def take(self) -> float:
+        """Return how far the mean colour since the last call is from frame 0's, and begin anew.
+
+        In levels of 255, of the colour that is farthest.
+        """
+        if self._first_C is None or not self._num_frames:
+            return 0.0
+        drift = float(np.abs(self._sum_C / self._num_frames - self._first_C).max())
+        self._sum_C, self._num_frames = np.zeros(3), 0
+        return drift
+
+
+class PixelDrift:
+    """Holds a part of a picture that should stand still against the first frame, by pixels."""
+
+    def __init__(self, part_HW: npt.NDArray[np.bool_]) -> None:
+        """Look at those pixels."""
+        self._part = part_HW
+        self._first: npt.NDArray[np.float64] | None = None
+        self._sum, self._num_frames = 0.0, 0
+
+    def push(self, frame_HWC: Picture) -> None:
+        """Take the next frame."""
+        pixels = frame_HWC[self._part].astype(np.float64)
+        self._first = pixels if self._first is None else self._first
+        self._sum += float(np.abs(pixels - self._first).mean())
+        self._num_frames += 1
+
+    def take(self) -> float:
+        """Return the mean difference to frame 0 since the last call, in levels; begin anew."""
+        drift = self._sum / max(self._num_frames, 1)
+        self._sum, self._num_frames = 0.0, 0
+        return drift
+
+
 class DriftMeter:
     """Holds a video against its first frame: background pixel by pixel, the face by its colour."""
 
@@ -70,34 +121,14 @@ class DriftMeter:
         self, background_HW: npt.NDArray[np.bool_], face_HW: npt.NDArray[np.bool_]
     ) -> None:
         """Look at those pixels."""
-        self._background = background_HW
-        self._face = face_HW
-        self._first: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._background_sum, self._face_sum_C, self._num_frames = 0.0, np.zeros(3), 0
+        self._background, self._face = PixelDrift(background_HW), ColourDrift(face_HW)
 
     def push(self, frames_THWC: Picture) -> None:
         """Take the next frames."""
         for frame_HWC in frames_THWC:
-            background = frame_HWC[self._background].astype(np.float64)
-            face_C = frame_HWC[self._face].mean(axis=0, dtype=np.float64)
-            if self._first is None:
-                self._first = background, face_C
-            self._background_sum += float(np.abs(background - self._first[0]).mean())
-            self._face_sum_C += face_C
-            self._num_frames += 1
+            self._background.push(frame_HWC)
+            self._face.push(frame_HWC)
 
     def take(self) -> tuple[float, float]:
-        """Return the drift since the last call, in levels of 255, and begin anew.
-
-        The first figure is the mean difference of background pixels to frame 0, the second how far
-        the face's mean colour is from that of frame 0.
-        """
-        if self._first is None or not self._num_frames:
-            return 0.0, 0.0
-        background = self._background_sum / self._num_frames
-        face = float(np.abs(self._face_sum_C / self._num_frames - self._first[1]).max())
-        self._reset()
-        return background, face
+        """Return the drift of background and face since the last call, and begin anew."""
+        return self._background.take(), self._face.take()

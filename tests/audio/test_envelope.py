@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from audio.envelope import band_power, quiet_frames, voiced_envelope
+from audio.chunk import AudioChunk
+from audio.envelope import band_power, quiet_frames, streamed_band_power, voiced_envelope
 
 pytestmark = pytest.mark.unit
 RATE, FPS = 16_000, Fraction(25)
@@ -47,3 +48,16 @@ def test_a_pause_is_quiet_and_speech_is_not() -> None:
     assert quiet[27:48].all()
     assert not quiet[:23].any()
     assert not quiet[53:].any()
+
+
+@pytest.mark.parametrize("cut", [1, 77, 1600, 40_000])
+@pytest.mark.parametrize("fps", [FPS, Fraction(30000, 1001)])
+def test_a_stream_of_sound_has_the_power_of_the_whole(cut: int, fps: Fraction) -> None:
+    samples = np.random.default_rng(4).uniform(-0.5, 0.5, 9000).astype(np.float32)
+    stream = (
+        AudioChunk(samples_T=samples[at : at + cut], sample_rate=RATE, pts=at)
+        for at in range(0, len(samples), cut)
+    )
+    power = streamed_band_power(stream, RATE, fps)
+    assert len(power) == -(-9000 * fps.numerator // (RATE * fps.denominator))
+    assert np.array_equal(power, band_power(samples, RATE, fps, len(power)))
