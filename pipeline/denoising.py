@@ -2,6 +2,7 @@
 
 from pipeline.denoise_stage import DenoiseStage
 from pipeline.plan import Plan
+from pipeline.rolling_stage import RollingStage
 from pipeline.sampler import Denoiser
 from pipeline.sink_store import SinkStore
 from pipeline.step_cost import BatchProfile
@@ -26,5 +27,6 @@ def denoising_stage(
         PlanError: the plan's windows do not suit the network.
     """
     if plan.windows is not None:
-        return WindowStage(denoiser, plan, index, sinks=sinks)
+        kind = RollingStage if plan.windows.blend == "rolling" else WindowStage
+        return kind(denoiser, plan, index, sinks=sinks)
     return DenoiseStage(denoiser, plan, index, sinks=sinks, batch=batch)

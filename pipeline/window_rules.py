@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pipeline.errors import PlanError
 from pipeline.plan import Plan
+from pipeline.plugins.contract import PlainPlugin
 from pipeline.sampler import Denoiser
 from pipeline.window_spec import WindowSpec
 from video.dit_config import DiTConfig
@@ -52,6 +53,11 @@ def _of_network(config: DiTConfig, plan: Plan, windows: WindowSpec) -> Iterator[
 def _of_plugins(denoiser: Denoiser, plan: Plan, windows: WindowSpec) -> Iterator[str]:
     """All windows take the same steps, or neighbours that are blended would be out of phase."""
     for plugin in denoiser.plugins:
+        if getattr(type(plugin), "block_runner", None) is not PlainPlugin.block_runner:
+            yield (
+                f"plug-in {plugin.name} runs the network's blocks in part, chunk by chunk, but a "
+                "window is seen at once: leave one of them out"
+            )
         if not plugin.skips:
             continue
         if windows.blend in ("shifted", "rolling"):

@@ -28,7 +28,7 @@ from video.kv_cache import KVCache
 
 
 @dataclass(slots=True, kw_only=True)
-class _Session:
+class WindowSession:
     """What the stage holds of a session; `evaluations` counts runs of the network."""
 
     inputs: SessionInputs
@@ -60,7 +60,7 @@ class WindowStage:
         self._first_step = plan.first_step(index)
         self._legs = plan.legs(0)
         self._sinks = SinkStore(denoiser.network, denoiser.adapters) if sinks is None else sinks
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, WindowSession] = {}
 
     def prepare(self, inputs: SessionInputs) -> None:
         """Open empty buffers for a session.
@@ -79,13 +79,13 @@ class WindowStage:
                 lane=Lane(
                     index=self._first_step + offset,
                     cache=KVCache(window_frames=1, frames_per_chunk=1),  # windows have no past
-                    sink=self._sinks.hold(_conditions(inputs, step)),
+                    sink=self._sinks.hold(_conditions(self._plan, inputs, step)),
                     history=AudioHistory(),
                 )
             )
             for offset, step in enumerate(self._steps)
         ]
-        self._sessions[inputs.session] = _Session(inputs=inputs, lines=lines)
+        self._sessions[inputs.session] = WindowSession(inputs=inputs, lines=lines)
 
     @torch.inference_mode()
     def process(self, work: ChunkWork) -> ChunkWork:
@@ -113,7 +113,9 @@ class WindowStage:
             work = replace(taken, latent=latent)
         return work
 
-    def _taken(self, session: _Session, line: WindowLine, leg: Leg, work: ChunkWork) -> ChunkWork:
+    def _taken(
+        self, session: WindowSession, line: WindowLine, leg: Leg, work: ChunkWork
+    ) -> ChunkWork:
         """What a step gives for what came in."""
         if self._windows.blend == "causal":
             return self._causal(session, line, leg, work)
@@ -121,7 +123,9 @@ class WindowStage:
             return self._shifted(session, line, leg, work)
         return self._exact(session, line, leg, work)
 
-    def _exact(self, session: _Session, line: WindowLine, leg: Leg, work: ChunkWork) -> ChunkWork:
+    def _exact(
+        self, session: WindowSession, line: WindowLine, leg: Leg, work: ChunkWork
+    ) -> ChunkWork:
         """Run the window that the stride completes, and let its first stride go."""
         if work.is_void:
             return self._let_go(line) if line.held else work
@@ -132,7 +136,9 @@ class WindowStage:
         self._write(session, line, leg, (start, start + self._windows.length))
         return self._let_go(line)
 
-    def _shifted(self, session: _Session, line: WindowLine, leg: Leg, work: ChunkWork) -> ChunkWork:
+    def _shifted(
+        self, session: WindowSession, line: WindowLine, leg: Leg, work: ChunkWork
+    ) -> ChunkWork:
         """Run what lies between this step's borders, as far as it is there."""
         offset = self._windows.offset(leg.index)
         if work.is_void and not line.held:
@@ -149,7 +155,9 @@ class WindowStage:
         self._write(session, line, leg, (start + offset, start + offset + stride))
         return self._let_go(line)
 
-    def _causal(self, session: _Session, line: WindowLine, leg: Leg, work: ChunkWork) -> ChunkWork:
+    def _causal(
+        self, session: WindowSession, line: WindowLine, leg: Leg, work: ChunkWork
+    ) -> ChunkWork:
         """Run the window, blended into the one before; the last step gives its first stride."""
         windows, stride = self._windows, self._plan.frames_per_chunk
         if work.is_void:
@@ -179,7 +187,7 @@ class WindowStage:
         )
 
     def _write(
-        self, session: _Session, line: WindowLine, leg: Leg, bounds: tuple[int, int]
+        self, session: WindowSession, line: WindowLine, leg: Leg, bounds: tuple[int, int]
     ) -> ChunkWork:
         """Run one window and write it; returns it as written, with what plug-ins remember."""
         start, end = bounds
@@ -199,7 +207,7 @@ class WindowStage:
         )
 
     def _step_work(
-        self, session: _Session, line: WindowLine, leg: Leg, window: ChunkWork
+        self, session: WindowSession, line: WindowLine, leg: Leg, window: ChunkWork
     ) -> StepWork:
         """The window as the sampler takes it."""
         start, stride = window.latent.start_frame, self._plan.frames_per_chunk
@@ -260,7 +268,7 @@ class WindowStage:
         parts: dict[str, SessionState | dict[str, torch.Tensor]] = {}
         for line, step in zip(held.lines, self._steps, strict=True):
             name, conditions = f"step{line.lane.index}", line.lane.sink.conditions
-            replaced = not conditions.same(_conditions(held.inputs, step))
+            replaced = not conditions.same(_conditions(self._plan, held.inputs, step))
             parts[name] = SessionState(numbers={"index": line.lane.index})
             parts |= {f"{name}/{part}": state for part, state in line.export_state().items()}
             parts[f"{name}/sink"] = (
@@ -285,7 +293,7 @@ class WindowStage:
             line.import_state(session, part, device)
             line.lane.memory = on_device(device, part.part("plugins").tensors)
             replaced = part.part("sink").tensors.get("reference_BCTHW")
-            original = _conditions(held.inputs, step).reference_BCTHW
+            original = _conditions(self._plan, held.inputs, step).reference_BCTHW
             self._show(line.lane, original if replaced is None else replaced)
 
     def close(self) -> None:
@@ -299,7 +307,7 @@ def _stride_of(work: ChunkWork, latents_CTHW: torch.Tensor) -> ChunkWork:
     return replace(work, latent=replace(work.latent, latents_CTHW=latents_CTHW))
 
 
-def _conditions(inputs: SessionInputs, step: Step) -> Conditions:
+def _conditions(plan: Plan, inputs: SessionInputs, step: Step) -> Conditions:
     """What a step's windows look at: the session's portrait, at the step's resolution."""
     motion_BCTHW = inputs.motion_BCTHW
     if motion_BCTHW is not None:
@@ -308,5 +316,6 @@ def _conditions(inputs: SessionInputs, step: Step) -> Conditions:
         reference_BCTHW=resized_latents(inputs.reference_BCTHW, step.resolution),
         motion_BCTHW=motion_BCTHW,
         context_BSD=inputs.context_BSD,
+        scaling=plan.rope_scaling(step.resolution),
         adapter=step.adapter,
     )

@@ -63,6 +63,7 @@ class WindowView:
             audio_history=None if before_LCT is None else before_LCT[None].to(weight),
             sink_distance=sink_distance,
             start_frame=0 if self.bidirectional else start_frame,
+            scaling=conditions.scaling,
         )
 
 

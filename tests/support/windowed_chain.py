@@ -18,6 +18,7 @@ from pipeline.stage import ChunkWork, SessionInputs, void_chunk
 from pipeline.window_spec import WindowSpec
 from tests.support.small_chain import CHANNELS, CONFIG, PLAN, decode_stage, denoiser, run
 from video.chunk import VideoChunk
+from video.hinge import resized
 from video.noise import TIME_SCALE, clean_estimate, counter_noise, euler_step, renoise_step
 
 
@@ -40,13 +41,14 @@ def strides_of_work(inputs: SessionInputs, plan: Plan, num_strides: int) -> list
     """Noise with random speech and prior, then as many void chunks as let all come out."""
     generator = torch.Generator().manual_seed(inputs.seed)
     size, grid = plan.frames_per_chunk, inputs.reference_BCTHW.shape[-2:]
+    resolution = plan.steps[0].resolution
     works = []
     for index in range(num_strides):
         cond = torch.randn(CHANNELS, size, *grid, generator=generator)
         works.append(
             ChunkWork(
                 session=inputs.session,
-                latent=pure_noise(inputs.seed, index, index * size, cond),
+                latent=pure_noise(inputs.seed, index, index * size, resized(cond, resolution)),
                 audio_LCT=torch.randn(1, CONFIG.audio_dim, 4 * size, generator=generator),
                 cond_CTHW=cond,
             )
@@ -72,13 +74,18 @@ class WindowOfClip:
         return [work for work in self.works if not work.is_void]
 
     def velocity(self, step: int, start: int, x_CTHW: torch.Tensor) -> torch.Tensor:
-        count, level = x_CTHW.shape[1], self.plan.steps[step].sigma_in
+        level = self.plan.steps[step].sigma_in
+        t_BF = torch.full((1, x_CTHW.shape[1]), TIME_SCALE * level)
+        return self.velocity_at(t_BF, start, x_CTHW)
+
+    def velocity_at(self, t_BF: torch.Tensor, start: int, x_CTHW: torch.Tensor) -> torch.Tensor:
+        count = x_CTHW.shape[1]
         audio_LCT = torch.cat([w.audio_LCT for w in self._real], dim=-1)
         cond_CTHW = torch.cat([w.cond_CTHW for w in self._real], dim=1)
         with torch.inference_mode():
             made_BCTHW = denoiser().network.forward_full(
                 x_CTHW[None],
-                torch.full((1, count), TIME_SCALE * level),
+                t_BF,
                 audio_LCT[None, ..., 4 * start : 4 * (start + count)],
                 self.inputs.reference_BCTHW,
                 cond=cond_CTHW[None, :, start : start + count],
