@@ -75,7 +75,7 @@ def with_pictures(message: Message, ring: FrameRing) -> Message:
     if not isinstance(shape, dict):
         return message
     frames_THWC = ring.read(message.chunk, tuple(shape[axis] for axis in "THWC"))
-    tensors = message.tensors | {"frames_THWC": torch.from_numpy(frames_THWC)}
+    tensors = {**message.tensors, "frames_THWC": torch.from_numpy(frames_THWC)}
     return replace(message, tensors=tensors)
 
 

@@ -249,6 +249,28 @@ def test_each_resolution_has_its_sink_and_each_step_its_ring() -> None:
     assert rows == [12 * 6, 12 * 6, 12 * 24, 12 * 24]
 
 
+@pytest.mark.parametrize("name", ["euler", "renoise"])
+def test_a_chunk_lies_at_its_number_modulo_the_ring_and_may_come_twice(name: str) -> None:
+    """In every step, at both resolutions; the ring holds four chunks."""
+    stage, twin = (DenoiseStage(denoiser(), PLANS[name], 0) for _ in range(2))
+    for each in (stage, twin):
+        each.prepare(INPUTS)
+    for work in works_of(PLANS[name]):
+        now, once = work, work
+        while not stage.is_through(now):
+            (first,), (now,) = stage.advance([now]), stage.advance([now])
+            (once,) = twin.advance([once])
+            assert torch.equal(now.latent.latents_CTHW, first.latent.latents_CTHW)
+            assert torch.equal(now.latent.latents_CTHW, once.latent.latents_CTHW)
+        for lane in stage._sessions["a"].lanes:
+            index = lane.cache.index
+            assert index.slot(work.latent.start_frame) == work.latent.index % 4 * FRAMES
+            assert index.latest_start == work.latent.start_frame
+    ours, theirs = stage.export_state("a").tensors, twin.export_state("a").tensors
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+
+
 def test_a_low_ring_under_another_scaling_is_refused() -> None:
     """A ring holds turned keys: they are of no use to a plan that turns them otherwise."""
     works = works_of(PLANS["euler"], 3)
