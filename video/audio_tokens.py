@@ -10,13 +10,15 @@ it is given, missing history is the first frame repeated. Source: Wan2.2-S2V aud
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from video.attention import Attention, modulated
+from video.dit_config import DiTConfig
+from video.expression_norm import matched
 
 FEATURES_PER_LATENT = 4
 HISTORY_FRAMES = 5
@@ -228,12 +230,23 @@ class AudioInjector(nn.Module):
     Published names: injector.{j}.*, injector_adain_layers.{j}.linear.*.
     """
 
-    def __init__(self, dim: int, num_heads: int, layers: tuple[int, ...], eps: float) -> None:
-        """One injector for each transformer layer in `layers`."""
+    def __init__(
+        self, dim: int, num_heads: int, layers: tuple[int, ...], eps: float, *, scale: float = 1.0
+    ) -> None:
+        """One injector for each transformer layer in `layers`; `scale` is for normalised speech."""
         super().__init__()
+        self._scale = scale
         self.slot_of_layer = {layer: j for j, layer in enumerate(sorted(layers))}
         self.injector = nn.ModuleList(Attention(dim, num_heads, eps) for _ in layers)
         self.injector_adain_layers = nn.ModuleList(_AdaLayerNorm(dim) for _ in layers)
+
+    @classmethod
+    def of(cls, config: DiTConfig) -> Self | None:
+        """The injectors of a network, None if it hears nothing."""
+        layers = config.audio_inject_layers
+        if not layers:
+            return None
+        return cls(config.dim, config.num_heads, layers, config.eps, scale=config.audio_scale)
 
     def prepare(self, tokens: AudioTokens) -> tuple[Heard, ...]:
         """What every injector needs of these tokens; does not depend on the picture."""
@@ -270,3 +283,29 @@ class AudioInjector(nn.Module):
             return out_BFSD
         masked = torch.unflatten(out_BFSD, 0, (-1, num_actors)) * actor_mask_AFS.unsqueeze(-1)
         return masked.sum(1)
+
+    def into(
+        self,
+        layer: int,
+        x_BGTD: torch.Tensor,
+        heard: tuple[Heard, ...],
+        frame_shape: tuple[int, int, int],
+        actor_mask_AFS: torch.Tensor | None = None,
+        base_BGTD: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Tokens after layer `layer` have heard: the first ones, which are noisy, the others not.
+
+        `frame_shape`: chunks, frames of a chunk, places. With `base_BGTD` what is added gets the
+        statistics that it has in the same tokens, chunk by chunk.
+        """
+        num_chunks, num_frames, num_places = frame_shape
+        num_noisy = num_chunks * num_frames * num_places
+        flat_BLD = x_BGTD.flatten(1, 2)
+        noisy_BFSD = torch.unflatten(flat_BLD[:, :num_noisy], 1, (-1, num_places))
+        added_BLD = self(layer, noisy_BFSD, heard, actor_mask_AFS).flatten(1, 2)
+        if base_BGTD is not None:
+            base_BLD = base_BGTD.flatten(1, 2)[:, :num_noisy]
+            added_BLD = self._scale * matched(added_BLD, base_BLD, num_chunks)
+        if num_noisy < flat_BLD.shape[1]:
+            added_BLD = F.pad(added_BLD, (0, 0, 0, flat_BLD.shape[1] - num_noisy))
+        return (flat_BLD + added_BLD).view(x_BGTD.shape)

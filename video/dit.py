@@ -14,7 +14,6 @@ from functools import partial
 from typing import Self, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from video.attention_pass import CausalPass, JointPass, SinkDistances, StreamPass
@@ -24,6 +23,7 @@ from video.dit_block import Head, SelfAttend, TransformerBlock, unpatchify
 from video.dit_config import DiTConfig
 from video.dit_init import initialise
 from video.dit_inputs import DiTInputs
+from video.expression_norm import base_of
 from video.kv_cache import KVCache, LanePlace, Sink, TextKV, joined_text, require_places
 from video.rope import (
     NATIVE,
@@ -56,8 +56,7 @@ class SpeechToVideoDiT(DiTInputs):
             for layer in range(config.num_layers)
         )
         self.head = Head(dim, patch[1] * patch[2] * config.out_dim, eps)
-        layers = config.audio_inject_layers
-        self.audio_injector = AudioInjector(dim, config.num_heads, layers, eps) if layers else None
+        self.audio_injector = AudioInjector.of(config)
         initialise(self, zero_outputs=config.zero_init)
 
     def new_cache(self) -> KVCache:
@@ -273,7 +272,8 @@ class SpeechToVideoDiT(DiTInputs):
             reference_frames=tuple(reference_frame(start, sink_distance) for start in starts),
         )
         text = (sink.text_keys, sink.text_values)
-        out = self._velocity(x_BFSD, t_BF, attention, text, heard)
+        num = num_frames // per_chunk
+        out = self._velocity(x_BFSD, t_BF, attention, text, heard, num_chunks=num)
         return unpatchify(out, grid, self.config.out_dim)
 
     def _sink(
@@ -338,9 +338,9 @@ class SpeechToVideoDiT(DiTInputs):
         times_BL6D = times_BG6D.repeat_interleave(counts, dim=1)
         x_BLD = torch.cat([x_BFSD.flatten(1, 2), cond_BLD], dim=1).unsqueeze(2)
         attention = JointPass(torch.cat([noisy_LR, cond_LR]))
-        frame_shape = (num_frames, num_places)
-        x_BLD = self._run(x_BLD, times_BL6D, attention, text, heard, None, frame_shape)
-        noisy = torch.unflatten(x_BLD[:, : num_frames * num_places, 0], 1, frame_shape)
+        shape = (1, num_frames, num_places)
+        x_BLD = self._run(x_BLD, times_BL6D, attention, text, heard, None, shape)
+        noisy = torch.unflatten(x_BLD[:, : num_frames * num_places, 0], 1, shape[1:])
         out: torch.Tensor = self.head(noisy, time_BGD[:, :-1])
         return out
 
@@ -353,6 +353,7 @@ class SpeechToVideoDiT(DiTInputs):
         heard: tuple[Heard, ...] | None,
         actor_mask_AFHW: torch.Tensor | None = None,
         runner: BlockRunner | None = None,
+        num_chunks: int = 1,
     ) -> torch.Tensor:
         """Patch values of noisy frames, each at its own time."""
         if t_BF.shape != x_BFSD.shape[:2]:
@@ -360,8 +361,9 @@ class SpeechToVideoDiT(DiTInputs):
                 f"t has shape {tuple(t_BF.shape)}: give one time per sample and latent frame, "
                 f"{tuple(x_BFSD.shape[:2])}"
             )
-        shape = (x_BFSD.shape[1], x_BFSD.shape[2])
-        mask_AFS = None if actor_mask_AFHW is None else actor_mask_AFHW[:, : shape[0]].flatten(2)
+        num_frames, num_places = x_BFSD.shape[1:3]
+        shape = (num_chunks, num_frames // num_chunks, num_places)
+        mask_AFS = None if actor_mask_AFHW is None else actor_mask_AFHW[:, :num_frames].flatten(2)
         time_BFD, times_BF6D = self.embed_times(t_BF)
         x_BFSD = self._run(x_BFSD, times_BF6D, attention, text, heard, mask_AFS, shape, runner)
         out: torch.Tensor = self.head(x_BFSD, time_BFD)
@@ -375,25 +377,23 @@ class SpeechToVideoDiT(DiTInputs):
         text: TextKV,
         heard: tuple[Heard, ...] | None,
         mask_AFS: torch.Tensor | None,
-        frame_shape: tuple[int, int] | None,
+        frame_shape: tuple[int, int, int] | None,
         runner: BlockRunner | None = None,
     ) -> torch.Tensor:
-        """All layers; after those with an injector the noisy tokens (first in order) hear."""
+        """All layers; noisy tokens (`frame_shape`: chunks, frames, places) come first, and hear."""
         injected = self.audio_injector.slot_of_layer if self.audio_injector is not None else {}
         keys, values = text
         for layer, block in enumerate(self.blocks):
             text_kv = (keys[layer], values[layer]) if keys else None
             run_block = block if runner is None else partial(runner, cast(TransformerBlock, block))
+            before_BGTD = x_BGTD
             x_BGTD = run_block(x_BGTD, times_BG6D, attention, text_kv)
             if self.audio_injector is None or frame_shape is None or layer not in injected:
                 continue
             if heard is None:
                 raise ValueError("this network hears speech: give audio features")
-            flat_BLD = x_BGTD.flatten(1, 2)
-            num_noisy = frame_shape[0] * frame_shape[1]
-            noisy_BFSD = torch.unflatten(flat_BLD[:, :num_noisy], 1, frame_shape)
-            added = self.audio_injector(layer, noisy_BFSD, heard, mask_AFS).flatten(1, 2)
-            if num_noisy < flat_BLD.shape[1]:
-                added = F.pad(added, (0, 0, 0, flat_BLD.shape[1] - num_noisy))
-            x_BGTD = (flat_BLD + added).view(x_BGTD.shape)
+            base = None
+            if self.config.audio_norm == "expression":
+                base = base_of(block, before_BGTD, x_BGTD, text_kv)
+            x_BGTD = self.audio_injector.into(layer, x_BGTD, heard, frame_shape, mask_AFS, base)
         return x_BGTD

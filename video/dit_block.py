@@ -75,7 +75,7 @@ class TransformerBlock(nn.Module):
         shift, scale, gate = rows[:3]
         y = modulated(x_BGTD, shift, scale, self.eps)
         x_BGTD = torch.addcmul(x_BGTD, gate, self._attend(y, attend_self).to(x_BGTD.dtype))
-        return x_BGTD if text is None else x_BGTD + self._read_text(x_BGTD, *text)
+        return x_BGTD if text is None else x_BGTD + self.read_text(x_BGTD, *text)
 
     def fed(self, x_BGTD: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """The second half of the layer: the feed-forward, for each token by itself."""
@@ -101,9 +101,14 @@ class TransformerBlock(nn.Module):
         grouped: torch.Tensor = out.view(y_BGTD.shape)
         return grouped
 
-    def _read_text(
+    def read_text(
         self, x_BGTD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> torch.Tensor:
+        """What tokens take from the prompt's keys and values.
+
+        Raises:
+            ValueError: the network has no text.
+        """
         if self.norm3 is None or self.cross_attn is None:
             raise ValueError("a prompt was given to a network without text (text_dim 0)")
         norm = self.norm3

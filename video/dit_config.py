@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 AudioContext = Literal["reset", "carry"]
+AudioNorm = Literal["none", "expression"]
 
 # Beyond any network there is: building a mistyped number of layers would not end.
 _MAX_LAYERS = 1000
@@ -33,7 +34,8 @@ class DiTConfig:
     no motion history. `audio_inject_layers` empty: no audio. `window_frames` is the ring of past
     latent frames, `frames_per_chunk` what is made at once. `audio_context` says whether a chunk
     hears what preceded it ("carry") or starts afresh ("reset", as published). `zero_init`
-    starts the head and the injectors' outputs at zero.
+    starts the head and the injectors' outputs at zero. `audio_norm` "expression" gives heard speech
+    the strength of what else tokens read, times `audio_scale` (`video/expression_norm.py`).
 
     Raises:
         ValueError: a value is out of range or contradicts another.
@@ -60,6 +62,8 @@ class DiTConfig:
     audio_context: AudioContext = "reset"
     zero_init: bool = False
     eps: float = 1e-6
+    audio_norm: AudioNorm = "none"
+    audio_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Check what one field alone, and two together, may hold."""
@@ -90,6 +94,11 @@ class DiTConfig:
         )
         known = self.audio_context in ("reset", "carry")
         self._require(known, "audio_context", "must be 'reset' or 'carry'")
+        known = self.audio_norm in ("none", "expression")
+        self._require(known, "audio_norm", "must be 'none' or 'expression'")
+        self._require(0.0 <= self.audio_scale <= 100.0, "audio_scale", "must lie in 0..100")
+        used = self.audio_norm == "expression" or self.audio_scale == 1.0
+        self._require(used, "audio_scale", "is for audio_norm 'expression'")
         square = self.patch_size[1:] == (2, 2)
         self._require(square or not self.enable_framepack, "patch_size", "must be (1, 2, 2) here")
 

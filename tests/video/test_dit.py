@@ -31,6 +31,8 @@ CONFIGS = {
     "small-window": replace(SMALL, window_frames=6),
     "one-frame-chunks": replace(SMALL, frames_per_chunk=1, window_frames=4),
     "speaks-to-nobody": replace(SMALL, audio_inject_layers=(), cond_dim=0),
+    "normalised": replace(SMALL, audio_norm="expression", audio_scale=0.7),
+    "normalised-to-text": replace(SMALL, audio_norm="expression", text_dim=9, text_len=5),
     "everything": replace(
         SMALL, text_dim=9, text_len=5, enable_framepack=True, num_audio_layers=4,
         audio_inject_layers=(1,), num_heads=4, frames_per_chunk=2, window_frames=4,

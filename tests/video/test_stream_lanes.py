@@ -25,6 +25,8 @@ SMALL = DiTConfig(
 CONFIGS = {
     "pocket-like": SMALL,
     "speaks-to-nobody": replace(SMALL, audio_inject_layers=(), cond_dim=0),
+    "normalised": replace(SMALL, audio_norm="expression"),
+    "normalised-to-text": replace(SMALL, audio_norm="expression", text_dim=9, text_len=5),
     "everything": replace(
         SMALL, text_dim=9, text_len=5, enable_framepack=True, num_audio_layers=4,
         frames_per_chunk=2, window_frames=4, audio_context="reset",
