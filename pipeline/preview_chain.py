@@ -11,6 +11,7 @@ from pipeline.plan import Plan, PluginSpec
 from pipeline.plugins.preview import estimate_in
 from pipeline.stage import ChunkWork
 from video.chunk import VideoChunk
+from video.dit_config import DiTConfig
 from video.preview import preview_of
 
 
@@ -26,6 +27,21 @@ class PreviewStage(DecodeStage):
         """
         latent = replace(work.latent, latents_CTHW=estimate_in(work.carried))
         return super().process(replace(work, latent=latent))
+
+
+def as_stream(plan: Plan, config: DiTConfig) -> Plan:
+    """A plan of windows as one of chunks in a row, any other plan itself.
+
+    A preview cannot wait for windows; what it shows of such a plan is near, not the same.
+    """
+    if plan.windows is None:
+        return plan
+    return replace(
+        plan,
+        windows=None,
+        frames_per_chunk=config.frames_per_chunk,
+        window_frames=config.window_frames,
+    )
 
 
 def preview_plan(plan: Plan, step: int) -> Plan:

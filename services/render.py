@@ -16,6 +16,7 @@ from audio.resample import StreamResampler
 from audio.source import DEFAULT_MAX_SECONDS, FileSource, probe
 from pipeline.generator import AvatarGenerator
 from pipeline.model import load_model, read_config
+from pipeline.preview_chain import as_stream
 from pipeline.recording import Recording
 from pipeline.timings import ChainTimings
 from services.chains import ChainTask, open_chain
@@ -23,6 +24,7 @@ from services.options import MAX_RENDER_S, OptionError, RenderRequest
 from services.plan_choice import chosen_plan
 from services.preview import SmallFraming, open_preview, require_previewable
 from services.trace_file import trace_file
+from video.dit_config import DiTConfig
 from video.framing import Framing, open_framing
 from video.record import AAC_SAMPLE_RATES, Mp4Recorder, unfinished_paths
 
@@ -212,9 +214,12 @@ def _open_generator(
 ) -> Iterator[AvatarGenerator]:
     """A session of the request's portrait and rate; cheap checks come before the weights."""
     folder, config = read_config(request.model)
+    plan = chosen_plan(request.plan, request.mode, config.plan)
+    if request.preview is not None:
+        plan = as_stream(plan, DiTConfig.from_dict(config.dit))
     task = ChainTask(
         request=request.chain,
-        plan=chosen_plan(request.plan, request.mode, config.plan),
+        plan=plan,
         model=request.model,
         folder=folder,
         config=config,

@@ -7,12 +7,13 @@ import torch
 
 from pipeline.errors import PlanError
 from pipeline.plan import StageSpec, Step
+from pipeline.plan_parse import load_plan
 from pipeline.plugins.preview import ESTIMATE, estimate_in
 from pipeline.plugins.registry import make_plugins
-from pipeline.preview_chain import PreviewStage, preview_plan
+from pipeline.preview_chain import PreviewStage, as_stream, preview_plan
 from pipeline.stage import ChunkWork
 from tests.support.plugged import every_placement, latents_of, plan_of, plugged_stage
-from tests.support.small_chain import PlainCodec, small_inputs, small_works
+from tests.support.small_chain import CONFIG, PlainCodec, small_inputs, small_works
 from tests.support.toy_stages import same
 
 pytestmark = pytest.mark.stream
@@ -86,3 +87,13 @@ def test_a_chunk_without_an_estimate_is_refused() -> None:
 def test_steps_that_are_none_are_refused(step: int, complaint: str) -> None:
     with pytest.raises(PlanError, match=complaint):
         make_plugins(plan_of(SIGMAS, preview={"step": step}))
+
+
+def test_a_plan_of_windows_is_shown_as_a_stream() -> None:
+    plan = load_plan("render-fast")
+    shown = as_stream(plan, CONFIG)
+    assert shown.steps == plan.steps
+    assert (shown.windows, shown.frames_per_chunk, shown.window_frames) == (None, 3, 12)
+    preview_plan(shown, 4)
+    live = plan_of(SIGMAS)
+    assert as_stream(live, CONFIG) is live
