@@ -71,14 +71,14 @@ class SeenBlocks:
 class FeatureCache(PlainPlugin):
     """Runs steps that carry `forecast: true` in part, between full ones that refresh what is known.
 
-    One in `interval` of them is full, and so are the first `warmup` steps, the last `cooldown`, and
-    two after a break. What was seen of the blocks travels with the chunk, two values of each, and
-    is dropped after the last partial step.
+    One in `interval` of them is full, and so are the first `warmup` steps, the last `cooldown`,
+    where blocks change fastest, and two after a break. What was seen of the blocks travels with
+    the chunk, two values of each, and is dropped after the last partial step.
     """
 
     interval: int = 3
     warmup: int = 3
-    cooldown: int = 1
+    cooldown: int = 5
 
     skips = True
 

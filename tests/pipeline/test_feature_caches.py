@@ -35,8 +35,8 @@ pytestmark = pytest.mark.stream
 FULL, PARTIAL = Decision.FULL, Decision.PARTIAL
 LEVELS = (1.0, 0.95, 0.9, 0.84, 0.76, 0.66, 0.5, 0.3, 0.0)
 EACH: dict[str, dict[str, Any]] = {
-    "sortblock": {"rho": 0.5, "warmup": 2, "interval": 3},
-    "clusca": {"clusters": 4, "weight": 0.1, "warmup": 2, "interval": 3},
+    "sortblock": {"rho": 0.5, "warmup": 2, "interval": 3, "cooldown": 1},
+    "clusca": {"clusters": 4, "weight": 0.1, "warmup": 2, "interval": 3, "cooldown": 1},
 }
 INPUTS = small_inputs("a", 5)
 WORKS = small_works(INPUTS, 6)
@@ -57,7 +57,7 @@ def apart(made: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> float
 
 def test_marks_are_full_at_the_ends_and_refresh_in_between() -> None:
     legs = plan_with().legs(0)
-    marks = SortBlock(warmup=2, interval=3).marks(legs)
+    marks = SortBlock(warmup=2, interval=3, cooldown=1).marks(legs)
     assert marks == (FULL, FULL, PARTIAL, PARTIAL, FULL, PARTIAL, PARTIAL, FULL)
     two = SortBlock(warmup=3, interval=2, cooldown=2).marks(legs)
     assert two == (FULL, FULL, FULL, PARTIAL, FULL, PARTIAL, FULL, FULL)
@@ -67,13 +67,16 @@ def test_two_steps_are_full_after_a_break() -> None:
     plan = plan_with()
     steps = [replace(s, adapter="x") if k > 3 else s for k, s in enumerate(plan.steps)]
     broken = replace(plan, stages=(StageSpec(name="all", steps=tuple(steps)),))
-    marks = SortBlock(warmup=2, interval=3).marks(broken.legs(0))
+    marks = SortBlock(warmup=2, interval=3, cooldown=1).marks(broken.legs(0))
     assert marks == (FULL, FULL, PARTIAL, PARTIAL, FULL, FULL, PARTIAL, FULL)
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("sortblock", {"rho": 1.0, "warmup": 2}), ("clusca", {"clusters": 4096, "warmup": 8})],
+    [
+        ("sortblock", {"rho": 1.0, "warmup": 2, "cooldown": 1}),
+        ("clusca", {"clusters": 4096, "warmup": 8}),
+    ],
 )
 def test_running_everything_changes_nothing(name: str, options: dict[str, Any]) -> None:
     plain = latents_of(plan_with(), INPUTS, WORKS)
