@@ -22,7 +22,7 @@ FORECASTERS = ("forecast",)
 ADAPTIVE_SKIPPERS = ("adaptive", "taocache", "teacache")
 STEP_SKIPPERS = FORECASTERS + ADAPTIVE_SKIPPERS
 # Plug-ins that repeat parts of a step, and the one that makes up for a deadline.
-FEATURE_CACHES = ("clusca", "sortblock")
+FEATURE_CACHES = ("clusca", "sortblock", "taylorseer")
 LIVE_BYPASS = "bypass"
 
 
@@ -99,10 +99,11 @@ def _live_windows(plan: "Plan") -> Iterator[str]:
 def _without_forecaster(plan: "Plan") -> Iterator[str]:
     """Somebody makes use of the marks."""
     marked = [index for index, step in enumerate(plan.steps) if step.forecast]
-    if marked and not _used(plan, *STEP_SKIPPERS):
+    if marked and not _used(plan, *STEP_SKIPPERS, *FEATURE_CACHES):
+        known = ", ".join((*STEP_SKIPPERS, *FEATURE_CACHES))
         yield (
             f"step {marked[0]} may be forecast, but nothing forecasts: add a plug-in, one of "
-            f"{', '.join(STEP_SKIPPERS)}, or leave forecast out"
+            f"{known}, or leave forecast out"
         )
 
 
