@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pipeline.errors import PlanError
+from pipeline.plan_parse import load_plan
 from pipeline.plugins.registry import make_plugins
 from pipeline.plugins.timestep_aligner import TimestepAligner, TimestepTable
-from tests.support.plugged import every_placement, latents_of, plan_of
+from tests.support.plugged import every_placement, latents_of, plan_of, with_plugins
 from tests.support.small_chain import denoiser, small_inputs, small_works
 from tests.support.toy_stages import same
 
@@ -83,3 +84,10 @@ def test_files_that_hold_no_table_are_refused(text: str, tmp_path: Path) -> None
 def test_other_options_are_refused(options: dict[str, object], complaint: str) -> None:
     with pytest.raises(PlanError, match=complaint):
         make_plugins(plan_of(SIGMAS, timestep_aligner=options))
+
+
+def test_the_pocket_models_table_fits_its_plan() -> None:
+    plan = with_plugins(load_plan("pocket"), timestep_aligner={"table": "pocket"})
+    (plugin,) = make_plugins(plan)
+    assert isinstance(plugin, TimestepAligner)
+    assert len(plugin.told) == len(plan.steps)
