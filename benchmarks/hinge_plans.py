@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ from pipeline.chain import LocalChain
 from pipeline.curves import correlation
 from pipeline.generator import AvatarGenerator
 from pipeline.model import Model, load_model
-from pipeline.observe import ObservedCodec
 from pipeline.plan import Plan, StageSpec, Step
 from pipeline.route import ShortRoute
 from pipeline.stage import Stage
+from video.codec import DecoderState
 from video.crop import parse_crop
 from video.face_reader import FaceReader
 from video.hinge import level_before
@@ -110,6 +110,24 @@ class Timed:
         return getattr(self.stage, name)
 
 
+@dataclass(slots=True)
+class LatentsOnly:
+    """The codec, except that it shows its latents and makes black pictures of two pixels."""
+
+    codec: MotionCodec
+    on_latents: Callable[[torch.Tensor], None]
+
+    def decode(self, latents_BCTHW: torch.Tensor, _state: DecoderState) -> torch.Tensor:
+        """Show the latents."""
+        self.on_latents(latents_BCTHW)
+        num_pictures = latents_BCTHW.shape[2] * self.codec.frames_per_latent
+        return latents_BCTHW.new_full((1, 3, num_pictures, 2, 2), -1.0)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the codec can do."""
+        return getattr(self.codec, name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """What one plan made of one clip; pictures at the portrait's own pose."""
@@ -146,9 +164,7 @@ def show(
         parts.append(reader.read_frames(frames).opening_px_N)
         pictures.append(frames.pictures_N3HW.half())
 
-    chain = LocalChain.from_plan(
-        tried, model.denoiser(tried), ObservedCodec(codec, read, pictures=False)
-    )
+    chain = LocalChain.from_plan(tried, model.denoiser(tried), LatentsOnly(codec, read))
     timed: dict[int, Timed] = {}
 
     def around(index: int, stage: Stage[Any]) -> Any:

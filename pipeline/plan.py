@@ -116,7 +116,7 @@ class Plan:
     window_frames: int = 12
     sink_distance: SinkDistance = 15
     sink_refresh: SinkRefresh | None = None
-    rope: RopeKind = "native"
+    rope: RopeKind = "positions"
     known_resolution: float = 1.0
     decoder: str | None = None
     short: ShortRoute | None = None
