@@ -72,7 +72,7 @@ class RollingStage(WindowStage):
         legs = [self._legs[work.latent.step] for work in line.held]
         velocity_CTHW = self._velocity(session, line, legs)
         session.evaluations += 1
-        pieces = velocity_CTHW.split(self._plan.frames_per_chunk, dim=1)
+        pieces = torch.split(velocity_CTHW, self._plan.frames_per_chunk, dim=1)
         for place, (leg, piece_CTHW) in enumerate(zip(legs, pieces, strict=True)):
             line.held[place] = self._advanced(session, line, line.held[place], leg, piece_CTHW)
 
@@ -96,7 +96,7 @@ class RollingStage(WindowStage):
                 cond_BCTHW=cond_CTHW[None].to(weight) if network.config.cond_dim else None,
             )
         kind = self._denoiser.prediction
-        split = (t.split(stride, dim=1) for t in (made_CTHW.float(), x_CTHW, cond_CTHW))
+        split = (torch.split(t, stride, dim=1) for t in (made_CTHW.float(), x_CTHW, cond_CTHW))
         return torch.cat(
             [
                 velocity_from_prediction(kind, made, x, sigma, cond)

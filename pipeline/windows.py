@@ -17,7 +17,7 @@ import torch
 class RunWindow(Protocol):
     """One denoising step of one window: the network and the update rule."""
 
-    def __call__(self, step: int, start: int, latents_CLHW: torch.Tensor) -> torch.Tensor:
+    def __call__(self, step: int, start: int, latents_CLHW: torch.Tensor, /) -> torch.Tensor:
         """The latents of the window at frame `start` after the step; the input stays as it is."""
         ...
 

@@ -34,7 +34,7 @@ def chain_of(plan: Plan) -> LocalChain:
 def rolled(clip: WindowOfClip, num_strides: int) -> torch.Tensor:
     """The clip by the definition: at pass p stride n is at step p - n, if that is a step."""
     num_steps, size = len(clip.plan.steps), clip.plan.frames_per_chunk
-    strides = list(clip.noise().split(size, dim=1))
+    strides = list(torch.split(clip.noise(), size, dim=1))
     for number in range(num_strides + num_steps - 1):
         there = [n for n in range(num_strides) if 0 <= number - n < num_steps]
         start = there[0] * size
@@ -42,7 +42,7 @@ def rolled(clip: WindowOfClip, num_strides: int) -> torch.Tensor:
         times = torch.tensor(levels, dtype=torch.float64).repeat_interleave(size)
         x_CTHW = torch.cat([strides[n] for n in there], dim=1)
         t_BF = (TIME_SCALE * times).float()[None]
-        velocities = clip.velocity_at(t_BF, start, x_CTHW).split(size, dim=1)
+        velocities = torch.split(clip.velocity_at(t_BF, start, x_CTHW), size, dim=1)
         for n, velocity in zip(there, velocities, strict=True):
             strides[n] = clip.after(number - n, n * size, strides[n], velocity)
     return torch.cat(strides, dim=1)

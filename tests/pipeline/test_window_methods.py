@@ -30,7 +30,7 @@ from video.noise import shifted_sigmas
 pytestmark = pytest.mark.unit
 
 SPEC = WindowSpec(length=9, overlap=6)
-FORECAST = {"order": 0, "interval": 3, "warmup": 1, "target": "velocity"}
+FORECAST: dict[str, Any] = {"order": 0, "interval": 3, "warmup": 1, "target": "velocity"}
 LOW_THEN_FULL = (
     Step(sigma_in=1.0, sigma_out=0.88, resolution=0.5),
     Step(sigma_in=0.88, sigma_out=level_before(0.8, 2), resolution=0.5),
