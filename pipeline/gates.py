@@ -46,6 +46,12 @@ GATES: Mapping[str, Mapping[str, Gate]] = {
         "blinks_per_minute": Gate(low=8.0, high=25.0),
         "pop_ratio": Gate(high=1.2),
     },
+    "hours": {
+        "last_minute_speed": Gate(low=0.95),
+        "memory_growth_mb": Gate(high=50.0),
+        "identity_drift_growth": Gate(high=1.5),
+        "colour_drift_growth": Gate(high=1.5),
+    },
     "video": {
         "identity_drift": Gate(high=0.03),
         "face_colour_drift_levels": Gate(high=4.0),

@@ -143,25 +143,48 @@ def video(  # noqa: PLR0913 - one parameter per option
 
 
 @eval_app.command("long")
-def long(
+def long(  # noqa: PLR0913 - one parameter per option
     portrait: Portrait = "",
     audio: Annotated[str, _option("audio", "FILE", "Speech. (default: the model's)")] = "",
     minutes: Annotated[int, typer.Option("--minutes", metavar="N", min=1, max=MAX_MINUTES)] = 10,
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every",
+            metavar="N",
+            min=1,
+            max=MAX_MINUTES,
+            help="Decode pictures only in minutes 1 and 2, every N-th and the last.",
+        ),
+    ] = 1,
+    no_sink: Annotated[
+        bool, typer.Option("--no-sink", help="Hide the reference from the network.")
+    ] = False,
     sheet: Annotated[str, _option("sheet", "FILE", "Write a contact sheet (PNG).")] = "",
+    report: Report = "",
     model: Model = "pocket",
     plan: Plan = "",
     seed: Seed = "0",
     crop: CropBox = "auto",
 ) -> None:
-    """Stream minutes of speech: drift, blinks, pops at chunk borders; a line a minute."""
+    """Stream minutes or hours of speech: drift, blinks, pops, memory, speed; a line a minute."""
     from pipeline.catalog import model_path
     from pipeline.gates import missed
-    from services.eval_long import measure_long
+    from services.eval_long import LongRequest, measure_long
+    from services.long_report import long_report
+    from services.report_page import report_path, write_report
 
     audio = audio or str(model_path(model) / "speech.flac")
-    request = _request(portrait, audio, model, plan, seed, crop, Fraction(60 * minutes))
-    figures = measure_long(request, minutes, Path(sheet) if sheet else None, _print_json)
-    _print_json(_header("long", request) | figures | {"missed": missed("long", figures)})
+    source = _request(portrait, audio, model, plan, seed, crop, Fraction(60 * minutes))
+    request = LongRequest(source=source, minutes=minutes, every=every, sink=not no_sink)
+    page = report_path(report, source.portrait, source.audio)
+    figures, rows = measure_long(request, Path(sheet) if sheet else None, _print_json)
+    if page is not None:
+        write_report(page, long_report(request, figures, rows))
+    kinds = ("long", "hours") if minutes > 2 else ("long",)
+    header = _header("long", source) | {"every": every, "sink": not no_sink}
+    failed = [name for kind in kinds for name in missed(kind, figures)]
+    _print_json(header | figures | {"missed": failed})
 
 
 def _request(

@@ -262,6 +262,8 @@ class KVCache:
 
     def _write_sink(self, sink: Sink, position: int) -> None:
         """Bring the sink's rows up to date: all of them for a new sink, else only what rolled."""
+        if not sink.num_tokens:  # emptied, to show what it does
+            return
         keys, values = self._buffers()
         head_dim, device = keys.shape[-1], keys.device
         if self._sink is not sink:

@@ -52,6 +52,11 @@ class PopMeter:
             self._last = frame_HWC.copy()
             self._next += 1
 
+    def skip(self, num_frames: int) -> None:
+        """Pass over frames that nobody looked at."""
+        self._last = None
+        self._next += num_frames
+
     def changes(self) -> npt.NDArray[np.float64]:
         """Return the mean change (levels of 255) by position in the chunk; 0 is a border."""
         mean: npt.NDArray[np.float64] = self._sums / np.maximum(self._counts, 1)
