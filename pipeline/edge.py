@@ -49,8 +49,8 @@ class Target:
 class Sender:
     """Logs messages and sends them to wherever the edge leads at the moment.
 
-    What finds the link idle is written by whoever made it, as far as that needs no waiting: waking
-    a thread for it would take longer. The thread connects, waits, and sends all else.
+    What finds the link idle is written by whoever made it, as far as that needs no waiting, which
+    spares waking a thread. The thread connects, waits, and sends all else.
     """
 
     def __init__(self, name: str, settings: EdgeSettings, *, on_sent: OnSent | None = None) -> None:
