@@ -2,7 +2,8 @@
 
     python benchmarks/chain.py all|throughput|sleeping|overhead|latency [--quick]
 
-`all` should take some nine minutes on two idle cores (reckoned, not measured). Exit status 1 if a limit is not kept.
+`all` should take some nine minutes on two idle cores (reckoned, not measured). Exit status 1 if a
+limit is not kept.
 `--quick` only shows that everything runs; its figures mean little and are not written down.
 """
 
