@@ -63,7 +63,7 @@ def plan_show(  # noqa: PLR0913 - one parameter per option
     decode_ms: Annotated[str, _option("decode-ms", "MS", "Measured time of the decoder.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show where a plan's steps would run, and whether that is real time."""
+    """Draw a plan's chain: its steps, where they would run, and whether that is real time."""
     from pipeline.device import parse_devices
     from services.plan_report import PlanQuestion, answer, as_record, renderable
 

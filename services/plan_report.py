@@ -1,5 +1,6 @@
 """What `viva plan` tells: a plan placed on devices, as values, as a table and as JSON."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipeline.plan_parse import load_plan
 from pipeline.planner import PlacementRequest, place
 from pipeline.sink_rules import SinkDistance
 from pipeline.step_cost import ChainCosts, modelled_costs
+from services.plan_drawing import chain_table, in_words, step_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class PlanAnswer:
     size: tuple[int, int]
     fps: Fraction
     work: ChainWork
+    costs: ChainCosts
     placement: Placement
     expected: Outlook
     is_measured: bool
@@ -71,11 +74,12 @@ def answer(question: PlanQuestion) -> PlanAnswer:
     folder, config = read_model_config(question.model)
     work = chain_work(config, plan, folder=folder, size=question.size)
     cluster = question.cluster or this_machine()
+    costs = _costs(work, cluster, question)
     placement = place(
         PlacementRequest(
             plan=plan,
             work=work,
-            costs=_costs(work, cluster, question),
+            costs=costs,
             cluster=cluster,
             num_sessions=question.num_sessions,
             num_stages=question.num_stages,
@@ -89,6 +93,7 @@ def answer(question: PlanQuestion) -> PlanAnswer:
         size=question.size or config.native_size,
         fps=fps,
         work=work,
+        costs=costs,
         placement=placement,
         expected=outlook(placement, work, fps),
         is_measured=bool(question.step_ms) and question.decode_ms is not None,
@@ -96,7 +101,7 @@ def answer(question: PlanQuestion) -> PlanAnswer:
 
 
 def _costs(work: ChainWork, cluster: Cluster, question: PlanQuestion) -> ChainCosts:
-    """Modelled costs, less those that the user has measured."""
+    """Modelled costs, less those that the user has measured; one time is a computed step's."""
     modelled = modelled_costs(work)
     times = question.step_ms
     if len(times) not in (0, 1, len(modelled.steps)):
@@ -107,7 +112,9 @@ def _costs(work: ChainWork, cluster: Cluster, question: PlanQuestion) -> ChainCo
     steps, decode = list(modelled.steps), modelled.decode
     for device in cluster.devices:
         if times:
-            each = times * len(steps) if len(times) == 1 else times
+            each = times
+            if len(times) == 1:
+                each = tuple(times[0] if its.is_computed else 0.0 for its in work.steps)
             steps = [s.fixed_at(device, ms) for s, ms in zip(steps, each, strict=True)]
         if question.decode_ms is not None:
             decode = decode.fixed_at(device, question.decode_ms)
@@ -151,7 +158,9 @@ def as_record(found: PlanAnswer) -> dict[str, Any]:
         "height": found.size[1],
         "fps": str(found.fps),
         "sessions": placement.num_sessions,
+        "mode": placement.plan.mode,
         "stages": [_stage_record(stage, found) for stage in placement.stages],
+        "steps": step_records(placement, found.work, found.costs),
         "chunk_ms": expected.chunk_ms,
         "period_ms": expected.period_ms,
         "pictures_per_s": expected.fps,
@@ -183,13 +192,20 @@ def _stage_record(stage: PlacedStage, found: PlanAnswer) -> dict[str, Any]:
 
 
 def renderable(found: PlanAnswer) -> Group:
-    """The answer as a person reads it: a table and what it comes to."""
+    """The answer as a person reads it: the chain step by step, its stages, what it comes to."""
     width, height = found.size
     title = (
         f"plan {found.placement.plan.name}, model {found.model}, {width}x{height} at "
         f"{found.fps} fps, {_count(found.placement.num_sessions, 'session')}"
     )
-    return Group(Text(title), _table(found), *map(Text, _summary(found)))
+    plan = found.placement.plan
+    return Group(
+        Text(title),
+        *map(Text, in_words(plan, found.work.steps)),
+        chain_table(found.placement, found.work, found.costs),
+        _table(found),
+        *map(Text, _summary(found)),
+    )
 
 
 def _table(found: PlanAnswer) -> Table:
@@ -244,6 +260,10 @@ def _summary(found: PlanAnswer) -> list[str]:
         "no": "not real time",
     }[expected.real_time]
     source = "as measured" if found.is_measured else "modelled from the config, not measured"
+    if found.placement.plan.mode == "render":
+        times = 1.0 / expected.load if expected.load else 0.0
+        pace = f"{expected.fps:.1f} pictures a second{each} at full speed, {times:.2g} x real time"
+        return [pace, f"opening a session {expected.opening_ms:.0f} ms; times {source}"]
     return [
         f"{verdict}: {expected.fps:.1f} pictures a second{each} at full speed; live, the slowest "
         f"device is busy {expected.load:.0%} of the time",
@@ -272,12 +292,18 @@ def _sink_words(distance: SinkDistance) -> str:
 def plan_table() -> Table:
     """The shipped plans, one a row."""
     table = Table()
-    for name in ("plan", "steps", "stages", "chunk", "window", "sink", "sigmas"):
+    for name in ("plan", "for", "steps", "stages", "chunk", "window", "sink", "sigmas"):
         table.add_column(name)
     for name in shipped_plans():
         plan = load_plan(name)
         sink = _sink_words(plan.sink_distance)
-        sigmas = ", ".join(f"{step.sigma_in:.3g}" for step in plan.steps)
+        sigmas = _sigma_words([step.sigma_in for step in plan.steps])
         counts = (len(plan.steps), len(plan.stages), plan.frames_per_chunk, plan.window_frames)
-        table.add_row(name, *map(str, counts), sink, sigmas)
+        table.add_row(name, plan.mode, *map(str, counts), sink, sigmas)
     return table
+
+
+def _sigma_words(sigmas: Sequence[float]) -> str:
+    """Levels of a plan: all of a few, the first and the last of many."""
+    words = [f"{sigma:.3g}" for sigma in sigmas]
+    return ", ".join(words if len(words) <= 6 else [*words[:3], "...", words[-1]])

@@ -1,6 +1,7 @@
 """What a network computes and remembers, against the network itself and the published figures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from pipeline.dit_work import sink_flops, step_works
 from pipeline.model import ModelConfig
 from pipeline.model_work import chain_work
 from pipeline.plan import Plan, StageSpec, Step
-from pipeline.plan_parse import load_plan
+from pipeline.plan_parse import load_plan, parse_plan
+from pipeline.route import ShortRoute
 from video.dit import SpeechToVideoDiT
 from video.dit_config import DiTConfig
 from video.kv_cache import Sink
@@ -31,7 +33,7 @@ PLAN = Plan(
         StageSpec(
             name="all",
             steps=(
-                Step(sigma_in=1.0, sigma_out=0.5, resolution=0.5),
+                Step(sigma_in=1.0, sigma_out=0.5, resolution=0.5, rule="renoise"),
                 Step(sigma_in=0.5, sigma_out=0.0),
             ),
         ),
@@ -77,6 +79,43 @@ def test_a_smaller_step_costs_less_and_a_change_of_resolution_is_a_hinge() -> No
     assert (low.hinge, high.hinge) == (False, True)
     assert low.flops < high.flops / 3
     assert low.lane_values * 3 < high.lane_values
+
+
+def test_steps_that_later_chunks_leave_out_cost_nothing_but_their_lanes() -> None:
+    steps = replace(PLAN.steps[0], resolution=1.0), PLAN.steps[1]
+    plan = Plan(name="all", stages=(StageSpec(name="all", steps=steps),))
+    first, second = step_works(CONFIG, replace(plan, short=ShortRoute(steps=(0,))), ROWS, COLUMNS)
+    assert (first.runs, second.runs) == ("full", "first")
+    assert (second.flops, second.num_layers) == (0.0, 0)
+    assert second.lane_values == first.lane_values
+
+
+def test_forecasts_cost_nothing_and_what_a_first_chunk_decides_counts_as_computed() -> None:
+    text = "{name: p, mode: render, schedule: {steps: 12, forecast: true}, plugins: [{name: %s}]}"
+    fixed = step_works(CONFIG, parse_plan(text % "forecast", source="x"), ROWS, COLUMNS)
+    runs = [work.runs for work in fixed]
+    assert (runs[0], runs[-1]) == ("full", "full")
+    assert {work.flops for work in fixed if work.runs == "forecast"} == {0.0}
+    assert 2 < runs.count("full") < 12
+    decided = step_works(CONFIG, parse_plan(text % "adaptive", source="x"), ROWS, COLUMNS)
+    assert {work.runs for work in decided} == {"full", "open"}
+    assert len({work.flops for work in decided}) == 1
+
+
+def test_a_window_is_computed_whole_for_each_stride() -> None:
+    """Overlaps are computed twice; of a causal window, half is seen on average."""
+    text = (
+        "{name: p, mode: render, frames_per_chunk: %d, schedule: {steps: 2}, "
+        "windows: {length: 12, overlap: %d}}"
+    )
+    (wide, _), (apart, _) = (
+        step_works(CONFIG, parse_plan(text % (12 - overlap, overlap), source="x"), ROWS, COLUMNS)
+        for overlap in (6, 0)
+    )
+    assert wide.flops == apart.flops  # for half as many frames
+    ring = step_works(CONFIG, PLAN, ROWS, COLUMNS)[1]
+    assert 3 * ring.flops < apart.flops < 4 * ring.flops
+    assert apart.lane_values < ring.lane_values / 5
 
 
 def test_guidance_runs_the_network_twice_with_lanes_of_its_own() -> None:

@@ -56,6 +56,46 @@ def test_measured_times_replace_modelled_ones(
     assert record["is_measured"] is True
 
 
+CPUS = ["--devices", "cpu:2"]
+
+
+def test_the_chain_is_drawn_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(["show", "live-hinge", *CPUS], monkeypatch, capsys)[1]
+    for word in ("x 0.5", "hinge", "renoise", "computed", "0.97 > 0.95", "3 evaluations"):
+        assert word in out
+    steps = json.loads(run(["show", "live-hinge", *CPUS, "--json"], monkeypatch, capsys)[1])[
+        "steps"
+    ]
+    assert [step["hinge"] for step in steps] == [False, False, True]
+    assert steps[0]["flops"] < steps[2]["flops"] / 3
+    assert steps[0]["time_ms"] < steps[2]["time_ms"]
+
+
+def test_short_routes_and_forecasts_are_drawn_and_cost_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(["show", "live-short", *CPUS], monkeypatch, capsys)[1]
+    assert "from chunk 1 on by the short route: steps 0, 2" in out
+    assert out.count("first chunk only") == 2
+    record = json.loads(run(["show", "render-fast", *CPUS, "--json"], monkeypatch, capsys)[1])
+    runs = [step["runs"] for step in record["steps"]]
+    assert (record["mode"], runs.count("full"), runs.count("forecast")) == ("render", 12, 18)
+    assert {step["time_ms"] for step in record["steps"] if step["runs"] == "forecast"} == {0.0}
+    out = run(["show", "render-fast", *CPUS], monkeypatch, capsys)[1]
+    assert "windows of 12 frames, 3 of them shared with the next" in out
+    assert "x real time" in out
+
+
+def test_one_measured_time_is_that_of_computed_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["show", "live-short", *CPUS, "--step-ms", "30", "--decode-ms", "1", "--json"]
+    record = json.loads(run(words, monkeypatch, capsys)[1])
+    assert [step["time_ms"] for step in record["steps"]] == [30.0, 0.0, 30.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
