@@ -166,6 +166,19 @@ def test_options_of_plug_ins_are_looked_at_when_a_plan_is_read() -> None:
         parse_plan(yaml.safe_dump({**values, "plugins": plugins}), source="my.yaml")
 
 
+def test_a_schedule_forecasts_no_step_where_the_adapter_changes() -> None:
+    values = {
+        "name": "p",
+        "mode": "render",
+        "schedule": {"steps": 8, "shift": 1, "forecast": True},
+        "segments": {"t_mid": 0.5, "above": "motion", "below": "fidelity"},
+        "plugins": [{"name": "forecast"}],
+    }
+    plan = parse_plan(yaml.safe_dump(values), source="my.yaml")
+    assert [step.forecast for step in plan.steps] == [False, *[True] * 3, False, True, True, False]
+    assert plan.steps[4].adapter != plan.steps[3].adapter
+
+
 def test_every_conflict_is_tried_here() -> None:
     tried = {name for name, *_ in REFUSED} | {
         "feature cache with forecast",
