@@ -16,7 +16,7 @@ from pipeline.generator import AvatarGenerator
 from pipeline.model import Model
 from pipeline.plan import Plan
 from pipeline.sampler import Denoiser
-from video.codec import DecoderState, VideoCodec
+from video.codec import DecoderState, ReadsPictures, VideoCodec
 from video.dit import SpeechToVideoDiT
 from video.kv_cache import Sink
 from video.motion_codec import MotionCodec, MotionDecoderState
@@ -83,6 +83,19 @@ class ObservedCodec:
         return latents_BCTHW.new_full((batch, 3, num_pictures, 2, 2), -1.0)
 
 
+class ObservedReader(ObservedCodec):
+    """The same before a codec that reads renewed references from its pictures: all are decoded."""
+
+    def __init__(self, codec: VideoCodec, on_latents: OnLatents, read: ReadsPictures) -> None:
+        """Stand in front of `codec`, which is also `read`."""
+        super().__init__(codec, on_latents, lambda _: True)
+        self._read = read
+
+    def reference_of(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return what the codec reads from a picture of its own."""
+        return self._read.reference_of(image_BCHW)
+
+
 class ObservedSession(AvatarGenerator):
     """A session that says how often the network ran for it, after its end too."""
 
@@ -138,6 +151,8 @@ def open_observed(  # noqa: PLR0913 - one keyword per choice of a session
     """
     wanted = pictures if callable(pictures) else (lambda _: bool(pictures))
     codec = ObservedCodec(model.codec, on_latents, wanted)
+    if plan.sink_refresh is not None and isinstance(model.codec, ReadsPictures):
+        codec = ObservedReader(model.codec, on_latents, model.codec)
     denoiser = model.denoiser(plan)
     chain = LocalChain.from_plan(plan, denoiser if sink else without_sink(denoiser), codec)
     return ObservedSession(
