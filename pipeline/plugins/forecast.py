@@ -94,9 +94,12 @@ class Forecast(PlainPlugin):
         return to_velocity(self.target, forecaster.predict(self._place(ctx)), ctx)
 
     def after_step(self, ctx: StepContext, velocity_CTHW: torch.Tensor) -> None:
-        """Remember a computed step, after a break nothing else."""
+        """Remember a computed step, after a break nothing else, and nothing without use."""
         if ctx.follows_break:
             self.invalidate(ctx.chunk_memory, "the step is another function")
+        if Decision.SKIP not in self.marks(ctx.legs)[ctx.position + 1 :]:
+            self.invalidate(ctx.chunk_memory, "no forecast follows")
+            return
         forecaster = self._forecaster(ctx, velocity_CTHW.device)
         forecaster.observe(self._place(ctx), from_velocity(self.target, velocity_CTHW, ctx))
         for key, value in forecaster.export_state().items():

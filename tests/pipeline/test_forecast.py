@@ -149,6 +149,20 @@ def test_the_network_runs_as_often_as_the_marks_say(num_steps: int, num_stages: 
     assert num_full == {12: 7, 30: 12}[num_steps]
 
 
+def test_what_a_chunk_carries_is_bounded_and_gone_after_the_last_forecast() -> None:
+    plan = forecast_plan(12)
+    stage = DenoiseStage(network_of(plan), plan, 0)
+    stage.prepare(INPUTS)
+    work = small_works(INPUTS, 1)[0]
+    held = []
+    while not stage.is_through(work):
+        (work,) = stage.advance([work])
+        values = work.carried.get("forecast.values")
+        held.append(0 if values is None else len(values))
+    # Full are 0, 1, 5 and the last four; order 2 remembers three.
+    assert held == [1, 2, 2, 2, 2, 3, 3, 3, 0, 0, 0, 0]
+
+
 def test_an_interval_of_one_is_the_plan_without_forecast() -> None:
     works = small_works(INPUTS, 3)
     with_it = latents_of(forecast_plan(12, interval=1, order=3), INPUTS, works)

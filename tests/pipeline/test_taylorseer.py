@@ -19,7 +19,7 @@ pytestmark = pytest.mark.stream
 LEVELS = (1.0, 0.95, 0.9, 0.84, 0.76, 0.66, 0.5, 0.3, 0.0)
 INPUTS = small_inputs("a", 5)
 WORKS = small_works(INPUTS, 6)
-MARKED = {"warmup": 2, "interval": 3}
+MARKED = {"warmup": 2, "interval": 3, "cooldown": 1}
 FAITHFUL = {**MARKED, "order": 3, "alpha": 1.5, "layer_exp": -0.5}
 
 
