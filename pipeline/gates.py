@@ -52,6 +52,19 @@ GATES: Mapping[str, Mapping[str, Gate]] = {
         "identity_drift_growth": Gate(high=1.5),
         "colour_drift_growth": Gate(high=1.5),
     },
+    "clips": {
+        "opening_corr": Gate(low=0.8),
+        "lag_frames": Gate(low=-1, high=1),
+        "identity_from_portrait": Gate(high=0.05),
+        "sharpness_of_portrait": Gate(low=0.6),
+        "face_colour_drift_levels": Gate(high=4.0),
+        "flicker_levels": Gate(high=1.5),
+    },
+    "clips_reference": {
+        "opening_corr_change": Gate(low=-0.03),
+        "psnr_db": Gate(low=30.0),
+        "ssim": Gate(low=0.9),
+    },
     "video": {
         "identity_drift": Gate(high=0.03),
         "face_colour_drift_levels": Gate(high=4.0),

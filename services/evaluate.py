@@ -142,6 +142,12 @@ def video(  # noqa: PLR0913 - one parameter per option
     _print_json(header | sizes | result.figures | {"missed": result.missed})
 
 
+@eval_app.command("clips", context_settings=PASS_ON)
+def clips(context: typer.Context) -> None:
+    """Render held-out clips by several plans: sync with the truth, likeness, cost; a report."""
+    _run_training_program("clips", context.args)
+
+
 @eval_app.command("long")
 def long(  # noqa: PLR0913 - one parameter per option
     portrait: Portrait = "",

@@ -48,7 +48,17 @@ MEANING = {
     "psnr_db": "likeness to the reference (dB)",
     "ssim": "structural similarity to the reference",
     "opening_corr": "mouth opening read from the decoded flow against the true gap",
-    "evaluations": "how often the network ran",
+    "opening_corr_change": "the same, beside the first plan's",
+    "press_closed_share": "p, b, m at which the lips close",
+    "evaluations": "how often the network ran (NFE)",
+    "last_minute_speed": "wall time of the first minute over the last one's",
+    "last_minute_speed_by_cpu": "the same by CPU time, whoever else works on the machine",
+    "memory_growth_mb": "resident memory from minute 2 to the highest later one",
+    "identity_drift_growth": "identity drift of the last minute over that of minute 2",
+    "colour_drift_growth": "face colour drift of the last minute over that of minute 2",
+    "background_drift_levels": "background pixels against frame 0, worst minute (of 255)",
+    "identity_loss_db": "how much less the face at rest is like its portrait than in minute 1 (dB)",
+    "pop_ratio": "change of pictures at borders of chunks over that elsewhere",
     "wall_s": "seconds that it took",
 }
 
