@@ -71,16 +71,21 @@ class ObservedCodec:
         batch, _, num_latents = latents_BCTHW.shape[:3]
         first, num_pictures = self._num_pictures, num_latents * self.frames_per_latent
         self._num_pictures += num_pictures
-        moving = isinstance(self._codec, MotionCodec) and isinstance(state, MotionDecoderState)
         if self._wanted(first):
-            if self._skipped is not None and moving:
-                catch_up(self._codec, self._skipped, state)
-            self._skipped = None
+            self._catch_up(state)
             return self._codec.decode(latents_BCTHW, state)
-        if moving:
+        if isinstance(state, MotionDecoderState):
             skip_pictures(latents_BCTHW, state)
         self._skipped = latents_BCTHW
         return latents_BCTHW.new_full((batch, 3, num_pictures, 2, 2), -1.0)
+
+    def _catch_up(self, state: DecoderState) -> None:
+        """Go on after pictures that were left out."""
+        skipped, self._skipped = self._skipped, None
+        if skipped is None or not isinstance(state, MotionDecoderState):
+            return
+        if isinstance(self._codec, MotionCodec):
+            catch_up(self._codec, skipped, state)
 
 
 class ObservedReader(ObservedCodec):

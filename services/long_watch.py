@@ -106,7 +106,7 @@ class LongWatch:
             "wall_s": now[0] - self._began[0],
             "cpu_s": now[1] - self._began[1],
             "resident_mb": resident_mb(),
-            "peak_resident_mb": getrusage(RUSAGE_SELF).ru_maxrss / 1000.0,
+            "peak_resident_mb": peak_mb(),
         }
         self._began = now
         looked, self._looked = self._looked, 0
@@ -141,8 +141,13 @@ def resident_mb() -> float:
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
-        return getrusage(RUSAGE_SELF).ru_maxrss / 1000.0
+        return peak_mb()
     return pages * PAGE_BYTES / 1e6
+
+
+def peak_mb() -> float:
+    """The most that this process ever had in memory."""
+    return getrusage(RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def masks(

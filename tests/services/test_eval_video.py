@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def clean(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clip.save(tmp_path_factory.mktemp("clips") / "clean.mp4")
 
 
-def _measure(path: Path, **known: Path) -> VideoResult:
+def _measure(path: Path, **known: Any) -> VideoResult:
     return measure_video(VideoRequest(video=path, **known), _ignore)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from video.face_points import mean_points
 
 pytestmark = pytest.mark.cli
 Viva = Callable[..., Outcome]
+NUM_SAMPLES = SHAPES["samples"][0]
 
 
 @pytest.fixture
@@ -32,15 +34,17 @@ def viva(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shard of one clip: ada says the model's speech; its truth is made up."""
     model, made = model_path("pocket"), tmp_path_factory.mktemp("clips")
-    arrays = {name: np.zeros((1, *SHAPES[name]), np.float32) for name in NAMES}
+    arrays: dict[str, Any] = {
+        name: np.zeros((1, *(side or 1 for side in SHAPES[name])), np.float32) for name in NAMES
+    }
     portrait = Image.open(model / "portraits" / "ada.png").convert("RGB").resize((256, 256))
     arrays["ref_rgb"] = np.asarray(portrait)[None]
     arrays["landmarks"] = np.nan_to_num(mean_points() + 0.5).astype(np.float32)[None]
     speech = np.concatenate([c.samples_T for c in FileSource(model / "speech.flac").chunks()])
-    arrays["samples"] = (32767 * speech[: SHAPES["samples"][0]]).astype(np.int16)[None]
+    arrays["samples"] = (32767 * speech[:NUM_SAMPLES]).astype(np.int16)[None]
     arrays["openness"] = 4.0 + 3.0 * np.sin(np.arange(NUM_FRAMES) / 2.0)[None]
     arrays["group_start"] = np.array([[0, 12, 24, 36]], np.int32)
-    np.savez(made / "clips_00000.npz", **arrays)
+    np.savez(made / "clips_00000.npz", allow_pickle=False, **arrays)
     return made
 
 

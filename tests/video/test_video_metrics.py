@@ -22,7 +22,8 @@ def _picture(seed: int = 0, side: int = 256) -> np.ndarray:
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:
-    return picture.mean(axis=2).astype(np.float32)
+    brightness: np.ndarray = picture.mean(axis=2).astype(np.float32)
+    return brightness
 
 
 def test_equal_pictures_are_equal_and_others_are_not() -> None:
@@ -76,7 +77,12 @@ def test_flicker_is_read_where_nothing_moves() -> None:
 def test_a_face_is_itself_whatever_the_light_and_not_another() -> None:
     face, other = (_grey(_picture(seed, SIDE)) for seed in (0, 1))
     assert identity_distance(describe_face(face), describe_face(face)) == pytest.approx(0.0)
-    assert identity_distance(describe_face(face), describe_face(0.5 * face + 20)) < 1e-6
+    assert (
+        identity_distance(
+            describe_face(face), describe_face(np.float32(0.5) * face + np.float32(20))
+        )
+        < 1e-6
+    )
     assert identity_distance(describe_face(face), describe_face(other)) > 0.1
 
 
