@@ -15,6 +15,7 @@ import typer
 
 from audio.errors import AudioError
 from pipeline.errors import ChainDown, ChainError, ModelError, PlanError
+from services.calibrate import calibrate
 from services.chain_commands import chain_app
 from services.evaluate import eval_app
 from services.options import (
@@ -271,6 +272,9 @@ def model_info(
 
     info = inspect_model(model)
     _print(json.dumps(asdict(info)) if as_json else describe_model(info))
+
+
+model_app.command("calibrate")(calibrate)
 
 
 # The training programs parse their own options, `--help` too.

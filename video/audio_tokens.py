@@ -302,7 +302,7 @@ class AudioInjector(nn.Module):
         num_noisy = num_chunks * num_frames * num_places
         flat_BLD = x_BGTD.flatten(1, 2)
         noisy_BFSD = torch.unflatten(flat_BLD[:, :num_noisy], 1, (-1, num_places))
-        added_BLD = self(layer, noisy_BFSD, heard, actor_mask_AFS).flatten(1, 2)
+        added_BLD: torch.Tensor = self(layer, noisy_BFSD, heard, actor_mask_AFS).flatten(1, 2)
         if base_BGTD is not None:
             base_BLD = base_BGTD.flatten(1, 2)[:, :num_noisy]
             added_BLD = self._scale * matched(added_BLD, base_BLD, num_chunks)

@@ -125,12 +125,10 @@ def test_every_cut_and_schedule_makes_the_same_pictures(
 ) -> None:
     made_by = adapted(files, mode)
     wanted = run(chain_of(SEGMENTED, made_by), INPUTS, works_of())
-    for num_stages, schedule in (
-        (1, "pipelined"),
-        (2, "sequential"),
-        (3, "pipelined"),
-        (4, "pipelined"),
-    ):
+    placements: list[tuple[int, Schedule]] = [
+        (1, "pipelined"), (2, "sequential"), (3, "pipelined"), (4, "pipelined"),
+    ]  # fmt: skip
+    for num_stages, schedule in placements:
         plan = cut_at(SEGMENTED, CUTS[num_stages])
         made = run(chain_of(plan, made_by, schedule), INPUTS, works_of())
         assert same(made, wanted)

@@ -106,7 +106,8 @@ def test_off_is_the_network_without_it_bit_for_bit() -> None:
     ) -> torch.Tensor:
         flat = x.flatten(1, 2)
         noisy = torch.unflatten(flat, 1, (frame_shape[0] * frame_shape[1], frame_shape[2]))
-        return (flat + injector(layer, noisy, heard).flatten(1, 2)).view(x.shape)  # type: ignore[arg-type]  # as it came
+        added: torch.Tensor = injector(layer, noisy, heard)
+        return (flat + added.flatten(1, 2)).view(x.shape)
 
     with mock.patch.object(AudioInjector, "into", side_effect=as_before):
         assert torch.equal(velocity(net), wanted)
@@ -128,17 +129,14 @@ def test_how_strong_an_injector_has_become_makes_no_difference() -> None:
 def test_a_clip_seen_jointly_is_one_sample() -> None:
     net = network(NORMALISED)
     assert torch.isfinite(velocity(net, causal=False)).all()
-    counts = []
-    with mock.patch.object(
-        audio_tokens, "matched", side_effect=lambda h, _b, n: counts.append(n) or h
-    ):
+    with mock.patch.object(audio_tokens, "matched", wraps=matched) as calls:
         velocity(net, causal=False)
-    assert counts == [1, 1]
+    assert [call.args[2] for call in calls.call_args_list] == [1, 1]
 
 
 def test_it_can_be_trained_through() -> None:
     net = network(NORMALISED).requires_grad_(True)
-    velocity(net).square().mean().backward()
+    torch.autograd.backward(velocity(net).square().mean())
     assert net.audio_injector is not None
     gradient = net.audio_injector.injector[0].get_parameter("q.weight").grad
     assert gradient is not None

@@ -35,7 +35,7 @@ def made() -> dict[str, Factors]:
 
 def bare(path: Path, metadata: dict[str, str] | None = None) -> Path:
     """A file of the same factors that says nothing of its strength, unless in its metadata."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, (a, b) in made().items():
         tensors |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
     save_file(tensors, path, metadata=metadata)
