@@ -108,7 +108,7 @@ def sound(source: FileSource, from_s: float) -> Iterator[AudioChunk]:
 def latents(model: Model, plan: Plan, clip: Clip, chunks: int) -> tuple[list[torch.Tensor], float]:
     """A session's first latents, and the network's calls for each chunk."""
     made: list[torch.Tensor] = []
-    codec = ObservedCodec(model.codec, lambda x: made.append(x[0].clone()), pictures=False)
+    codec = ObservedCodec(model.codec, lambda x: made.append(x[0].clone()), lambda _: False)
     chain = LocalChain.from_plan(plan, model.denoiser(plan), codec)
     path = model_path(model.name) / "portraits" / f"{clip.portrait}.png"
     image_BCHW = load_portrait(path, size=model.config.native_size).image_CHW[None]

@@ -59,7 +59,7 @@ class TaylorSeer(FeatureCache):
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-    name: ClassVar[str] = "taylorseer"
+    name = "taylorseer"
 
     order: int = 1
     basis: Basis = "taylor"
