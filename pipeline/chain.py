@@ -252,18 +252,12 @@ class LocalChain:
 
 
 def _require_runnable(plan: Plan) -> None:
-    """Refuse steps that need more than one pass of the network, and a decoder elsewhere."""
+    """Refuse a decoder elsewhere."""
     if plan.decoder is not None:
         raise PlanError(
             f"plan {plan.name}: decoder {plan.decoder!r} names a device, but the in-process chain "
             "decodes where the model is: leave decoder out"
         )
-    for index, step in enumerate(plan.steps):
-        if step.guidance != 1.0:
-            raise PlanError(
-                f"plan {plan.name}: step {index} sets guidance, which the in-process chain does "
-                "not run: leave it at its default"
-            )
 
 
 def _denoise_stages(plan: Plan, denoiser: Denoiser) -> list[Denoising]:

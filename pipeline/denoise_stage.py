@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from pipeline.guidance import is_guided
 from pipeline.lane_wave import run_wave
 from pipeline.plan import Plan, Step
 from pipeline.route import Leg
@@ -84,6 +85,7 @@ class DenoiseStage:
                 cache=self._open_cache(),
                 sink=self._sinks.hold(self._conditions(inputs, step)),
                 history=AudioHistory(),
+                silent=self._open_cache() if is_guided(step) else None,
             )
             for offset, step in enumerate(self._steps)
         ]
@@ -142,6 +144,7 @@ class DenoiseStage:
             legs=legs,
             leg=leg,
             lane=lane,
+            audio_LCT=work.audio_LCT,
             heard=self._hear(session, lane, leg, work),
             cond_CTHW=resized(work.cond_CTHW, leg.step.resolution),
             seed=session.inputs.seed,
@@ -215,7 +218,8 @@ class DenoiseStage:
         held = self._sessions.get(session)
         lanes = [] if held is None else held.lanes
         sinks = sum(lane.sink.sink.num_bytes // lane.sink.num_holders for lane in lanes)
-        return sum(lane.cache.num_bytes for lane in lanes) + sinks
+        rings = [ring for lane in lanes for ring in (lane.cache, lane.silent) if ring is not None]
+        return sum(ring.num_bytes for ring in rings) + sinks
 
     def export_state(self, session: str) -> SessionState:
         """Everything of each step under the step's own name, wherever the plan is cut.
@@ -232,6 +236,8 @@ class DenoiseStage:
             )
             parts[name] = SessionState(numbers={"index": lane.index})
             parts[f"{name}/ring"] = lane.cache.export_state()
+            if lane.silent is not None:
+                parts[f"{name}/silent"] = lane.silent.export_state()
             parts[f"{name}/heard"] = lane.history.export_state()
             parts[f"{name}/sink"] = {"reference_BCTHW": reference} if replaced else {}
             parts[f"{name}/plugins"] = dict(lane.memory)
@@ -253,6 +259,8 @@ class DenoiseStage:
                 )
             lane.history.import_state(on_device(device, part.part("heard").tensors))
             lane.cache.import_state(on_device(device, part.part("ring").tensors))
+            if lane.silent is not None:
+                lane.silent.import_state(on_device(device, part.part("silent").tensors))
             lane.memory = on_device(device, part.part("plugins").tensors)
             replaced = part.part("sink").tensors.get("reference_BCTHW")
             original = self._conditions(held.inputs, self._step(lane)).reference_BCTHW

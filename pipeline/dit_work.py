@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pipeline.guidance import num_branches
 from pipeline.plan import Plan, Step
 from pipeline.plugins.contract import Decision
 from pipeline.plugins.registry import make_plugins
@@ -130,7 +131,7 @@ def _seen_in_window(config: DiTConfig, plan: Plan, windows: WindowSpec) -> float
 
 def _step_work(config: DiTConfig, plan: Plan, step: Step, grid: LatentGrid) -> StepWork:
     """The work of one computed step in the steady state: the ring is full."""
-    branches = 1 if step.guidance == 1.0 else 2
+    branches = num_branches(step)
     frames = _frames(config, plan)
     tokens = frames.computed * grid.frame_tokens
     sink_tokens = grid.frame_tokens + (grid.motion_tokens if config.enable_framepack else 0)

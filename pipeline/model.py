@@ -29,6 +29,7 @@ from pipeline.catalog import is_bare_name, model_path, shipped_models
 from pipeline.chain import LocalChain, Schedule
 from pipeline.conditioner import Conditioner
 from pipeline.errors import ModelError
+from pipeline.guidance import silence_for
 from pipeline.plan import Plan
 from pipeline.plugins.registry import make_plugins
 from pipeline.sampler import Denoiser
@@ -136,6 +137,7 @@ class Model:
             sink_distance=plan.sink_distance,
             plugins=make_plugins(plan),
             adapters=adapt_network(self.parts.dit, self.folder, plan, stage=stage),
+            silence_LC=silence_for(plan, self.make_encoder),
         )
 
     def local_chain(self, plan: Plan, *, schedule: Schedule = "sequential") -> LocalChain:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PlanError
+from pipeline.guidance import is_guided
 from pipeline.plugins.registry import PLUGINS, make_plugins
 from pipeline.route import Leg
 
@@ -168,6 +169,16 @@ def _adaptive_windows(plan: "Plan") -> Iterator[str]:
         )
 
 
+def _guided_rolling(plan: "Plan") -> Iterator[str]:
+    """A rolling window asks once for all steps."""
+    is_rolling = plan.windows is not None and plan.windows.blend == "rolling"
+    if is_rolling and any(is_guided(step) for step in plan.steps):
+        yield (
+            "a rolling window takes all steps in one pass of the network, and guidance needs two: "
+            "leave guidance at 1, or take blend exact"
+        )
+
+
 # By name, in the order in which they are asked.
 CONFLICTS: dict[str, Conflict] = {
     "unknown plug-in": _unknown,
@@ -180,4 +191,5 @@ CONFLICTS: dict[str, Conflict] = {
     "forecast across fresh noise": _across_noise,
     "feature cache with forecast": _cached_forecast,
     "adaptive skipping across windows": _adaptive_windows,
+    "guidance in a rolling window": _guided_rolling,
 }

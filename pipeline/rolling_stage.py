@@ -131,6 +131,7 @@ class RollingStage(WindowStage):
             legs=self._legs,
             leg=leg,
             lane=line.lane,
+            audio_LCT=work.audio_LCT,
             heard=None,
             cond_CTHW=work.cond_CTHW,
             seed=session.inputs.seed,

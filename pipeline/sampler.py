@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from pipeline.adapters import AdaptedNetwork
+from pipeline.guidance import guided, is_guided, num_branches, silent_branch
 from pipeline.plugins.contract import Memory, Plugin, StepContext
 from pipeline.plugins.referee import (
     deciding_skipper,
@@ -45,7 +46,8 @@ class Denoiser:
     """The network and how to use it: the same for every session, chunk and step.
 
     `sink_distance` is the plan's; `prediction` says what the network's output means; `plugins` are
-    the plan's, in its order. `adapters` are those of its steps.
+    the plan's, in its order. `adapters` are those of its steps. `silence_LC` is what speech is like
+    where nobody speaks, for guided steps; None stands for zeros.
     """
 
     network: SpeechToVideoDiT
@@ -53,6 +55,7 @@ class Denoiser:
     sink_distance: SinkDistance
     plugins: tuple[Plugin, ...] = ()
     adapters: AdaptedNetwork | None = None
+    silence_LC: torch.Tensor | None = None
 
     @contextmanager
     def wearing(self, adapter: str | None) -> Iterator["Denoiser"]:
@@ -70,6 +73,7 @@ class Lane:
 
     `index` is the step's in the plan. `history` is the speech that the step heard last, kept for
     each step because in a pipeline every step is at another chunk. `memory` is the plug-ins'.
+    `silent` is the ring of a guided step's other branch, in which nobody speaks.
     """
 
     index: int
@@ -77,16 +81,18 @@ class Lane:
     sink: HeldSink
     history: AudioHistory
     memory: Memory = field(default_factory=dict)
+    silent: KVCache | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWork:
     """One chunk at one step: a row of a batched pass.
 
-    `legs` is the chunk's way through the plan and `leg` where it is on it. `heard` is the chunk's
-    speech, `cond_CTHW` the prior's latents at the step's resolution (zeros without a prior);
-    `memory` what plug-ins remember of the chunk, which this step may change. With `window` the
-    chunk is a window, seen at once: there is no ring then and `heard` is of no use.
+    `legs` is the chunk's way through the plan and `leg` where it is on it. `audio_LCT` is the
+    chunk's speech, `heard` how the layers hear it, `cond_CTHW` the prior's latents at the step's
+    resolution (zeros without a prior); `memory` what plug-ins remember of the chunk, which this
+    step may change. With `window` the chunk is a window, seen at once: there is no ring then and
+    `heard` is of no use.
     """
 
     session: str
@@ -94,6 +100,7 @@ class StepWork:
     legs: Sequence[Leg]
     leg: Leg
     lane: Lane
+    audio_LCT: torch.Tensor
     heard: tuple[Heard, ...] | None
     cond_CTHW: torch.Tensor
     seed: int
@@ -159,7 +166,7 @@ def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[StepMade]:
     runners = {row: runner_of(denoiser.plugins, contexts[row]) for row in full}
     for rows in _alike(works, runners):
         with denoiser.wearing(works[rows[0]].leg.step.adapter) as worn:
-            ran = _velocities(
+            ran = _guided_velocities(
                 worn, [works[r] for r in rows], [contexts[r] for r in rows], runners[rows[0]]
             )
         velocities |= dict(zip(rows, ran, strict=True))
@@ -174,24 +181,39 @@ def denoise(denoiser: Denoiser, works: Sequence[StepWork]) -> list[StepMade]:
         velocity_CTHW = transformed(denoiser.plugins, ctx, velocities[row])
         chunk, skipper = advanced(work, velocity_CTHW), skippers[row]
         is_degraded = skipper is not None and skipper.degrades
-        made.append(
-            StepMade(chunk=chunk, evaluations=int(skipper is None), is_degraded=is_degraded)
-        )
+        evaluations = num_branches(work.leg.step) if skipper is None else 0
+        made.append(StepMade(chunk=chunk, evaluations=evaluations, is_degraded=is_degraded))
     return made
 
 
 def _alike(works: Sequence[StepWork], runners: Mapping[int, BlockRunner | None]) -> list[list[int]]:
-    """Which of these works can share a pass: latents of one size, one adapter.
+    """Which of these works can share a pass: latents of one size, one adapter, guided or not.
 
     Those whose blocks are run in another way go alone.
     """
-    groups: dict[tuple[torch.Size, str | None, int | None], list[int]] = {}
+    groups: dict[tuple[torch.Size, str | None, bool, int | None], list[int]] = {}
     for row, runner in runners.items():
         work = works[row]
         alone = None if runner is None else row
-        key = (work.chunk.latents_CTHW.shape, work.leg.step.adapter, alone)
+        step = work.leg.step
+        key = (work.chunk.latents_CTHW.shape, step.adapter, is_guided(step), alone)
         groups.setdefault(key, []).append(row)
     return list(groups.values())
+
+
+def _guided_velocities(
+    denoiser: Denoiser,
+    works: Sequence[StepWork],
+    contexts: Sequence[StepContext],
+    runner: BlockRunner | None,
+) -> list[torch.Tensor]:
+    """The velocity of each chunk; of guided ones from two passes. All are guided, or none."""
+    heard = _velocities(denoiser, works, contexts, runner)
+    if not is_guided(works[0].leg.step):
+        return heard
+    silent = _velocities(denoiser, [silent_branch(denoiser, w) for w in works], contexts, None)
+    weights = [work.leg.step.guidance for work in works]
+    return [guided(*branches) for branches in zip(silent, heard, weights, strict=True)]
 
 
 def _velocities(

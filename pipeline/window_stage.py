@@ -217,6 +217,7 @@ class WindowStage:
             legs=self._legs,
             leg=leg,
             lane=line.lane,
+            audio_LCT=window.audio_LCT,
             heard=None,
             cond_CTHW=resized(window.cond_CTHW, leg.step.resolution),
             seed=session.inputs.seed,

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from pipeline.chain_work import ChainWork
 from pipeline.dit_work import Runs, StepWork
+from pipeline.guidance import num_branches
 from pipeline.placement import PlacedStage, Placement
 from pipeline.plan import Plan, Step
 from pipeline.step_cost import ChainCosts
@@ -94,7 +95,7 @@ def _hinge(before: Step, now: Step) -> tuple[str, str, str]:
 def in_words(plan: Plan, works: tuple[StepWork, ...]) -> list[str]:
     """What the table does not show: how often the network runs, the short route, the windows."""
     pairs = zip(plan.steps, works, strict=True)
-    computed = sum(branches(step) for step, its in pairs if its.is_computed)
+    computed = sum(num_branches(step) for step, its in pairs if its.is_computed)
     lines = [
         f"for {plan.mode}; {computed} evaluations of the network for {len(plan.steps)} steps, "
         f"chunks of {plan.frames_per_chunk} latent frames"
@@ -111,8 +112,3 @@ def in_words(plan: Plan, works: tuple[StepWork, ...]) -> list[str]:
     if plan.plugins:
         lines.append(f"plug-ins: {', '.join(spec.name for spec in plan.plugins)}")
     return lines
-
-
-def branches(step: Step) -> int:
-    """Evaluations of the network at a step: two with guidance."""
-    return 1 if step.guidance == 1.0 else 2

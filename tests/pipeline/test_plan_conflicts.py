@@ -91,6 +91,14 @@ REFUSED = [
         "rule euler",
     ),
     (
+        "guidance in a rolling window",
+        plan_of(
+            {"guidance": 2.0}, windows=WindowSpec(length=18, blend="rolling"), frames_per_chunk=3
+        ),
+        "needs two",
+        "take blend exact",
+    ),
+    (
         "adaptive skipping across windows",
         plan_of(
             {}, MARK, windows=WINDOWS, frames_per_chunk=6, plugins=(PluginSpec(name="teacache"),)
