@@ -42,14 +42,15 @@ _OTHER_NOISE = 1 << 40
 class LevelLikeness:
     """How alike clips are that were finished twice from `sigma`, as correlations.
 
-    `motion` of the optical flow, `detail` of what is fine and changes. For a codec whose latents
-    are motion also `pose` of the head and `face` of all else in them.
+    `flow` of the optical flow, `detail` of what is fine and changes. `motion` is what decides: the
+    head's way over time where latents say it, else the flow, which small movements in soft pictures
+    make noisy. `face` is all else in latents that are motion.
     """
 
     sigma: float
     motion: float
+    flow: float
     detail: float
-    pose: float | None = None
     face: float | None = None
 
 
@@ -97,7 +98,7 @@ def mean_likeness(measured: Sequence[LevelLikeness]) -> LevelLikeness:
         name: None if rows[0][name] is None else float(np.mean([row[name] for row in rows]))
         for name in rows[0]
     }
-    return LevelLikeness(**means)  # type: ignore[arg-type]  # only pose and face may be None
+    return LevelLikeness(**means)  # type: ignore[arg-type]  # only face may be None
 
 
 class Calibrator:
@@ -155,19 +156,15 @@ class Calibrator:
 
     def compare(self, clip: Clip, other: Clip, sigma: float) -> LevelLikeness:
         """How alike two clips are."""
-        pose = face = None
+        frames = (clip.frames_THWC, other.frames_THWC)
+        motion = flow = motion_likeness(*frames)
+        face = None
         if isinstance(self._model.codec, MotionCodec):
             pairs = (clip.latents(), other.latents())
-            pose = _track_likeness(*(latents[:POSE_CHANNELS] for latents in pairs))
+            motion = _track_likeness(*(latents[:POSE_CHANNELS] for latents in pairs))
             face = _track_likeness(*(latents[POSE_CHANNELS:] for latents in pairs))
-        frames = (clip.frames_THWC, other.frames_THWC)
-        return LevelLikeness(
-            sigma=sigma,
-            motion=motion_likeness(*frames),
-            detail=detail_likeness(*frames),
-            pose=pose,
-            face=face,
-        )
+        detail = detail_likeness(*frames)
+        return LevelLikeness(sigma=sigma, motion=motion, flow=flow, detail=detail, face=face)
 
     def _windows(self, sound: Iterable[AudioChunk], rate: int) -> Iterable[torch.Tensor]:
         """The speech of each chunk, to the sound's end."""

@@ -9,7 +9,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 96, 16, 40
 _CURVES: tuple[tuple[str, str], ...] = (
     ("motion", "#1f6fb4"),
     ("detail", "#d1495b"),
-    ("pose", "#5f9ea0"),
+    ("flow", "#5f9ea0"),
     ("face", "#8a6d3b"),
 )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from video.errors import WeightsError
@@ -147,7 +147,7 @@ def write_lora(path: Path | str, factors: Mapping[str, Factors], *, alpha: float
     config = {"peft_type": "LORA", "r": ranks.pop(), "lora_alpha": alpha}
     part = path.with_name(f".{path.name}.part")
     try:
-        save_file(tensors, part, metadata={"format": "pt", "config": json.dumps(config)})
+        part.write_bytes(save(tensors, {"format": "pt", "config": json.dumps(config)}))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

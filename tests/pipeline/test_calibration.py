@@ -45,8 +45,8 @@ def clip() -> Clip:
     return calibrator().make(portrait, sound, rate=RATE, seed=4)
 
 
-def level(sigma: float, motion: float, pose: float | None = None) -> LevelLikeness:
-    return LevelLikeness(sigma=sigma, motion=motion, detail=0.5, pose=pose)
+def level(sigma: float, motion: float, face: float | None = None) -> LevelLikeness:
+    return LevelLikeness(sigma=sigma, motion=motion, flow=0.1, detail=0.5, face=face)
 
 
 def test_motion_is_settled_at_the_largest_level_that_keeps_it() -> None:
@@ -63,8 +63,8 @@ def test_levels_end_at_pure_noise() -> None:
 
 def test_means_leave_out_what_was_not_measured() -> None:
     assert mean_likeness([level(0.5, 0.8), level(0.5, 0.6)]).motion == pytest.approx(0.7)
-    assert mean_likeness([level(0.5, 0.8), level(0.5, 0.6)]).pose is None
-    assert mean_likeness([level(0.5, 0.8, 1.0), level(0.5, 0.6, 0.0)]).pose == 0.5
+    assert mean_likeness([level(0.5, 0.8), level(0.5, 0.6)]).face is None
+    assert mean_likeness([level(0.5, 0.8, 1.0), level(0.5, 0.6, 0.0)]).face == 0.5
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.65, 0.9, 1.0])
@@ -111,8 +111,8 @@ def test_the_noise_is_other_and_the_same_each_time() -> None:
 
 def test_clips_are_compared_in_what_their_codec_has() -> None:
     same = calibrator().compare(clip(), clip(), 0.5)
-    assert (same.sigma, same.pose, same.face) == (0.5, None, None)
-    assert same.motion == pytest.approx(1.0)
+    assert (same.sigma, same.face) == (0.5, None)
+    assert same.motion == same.flow == pytest.approx(1.0)
     assert same.detail == pytest.approx(1.0)
     assert calibrator().compare(clip(), calibrator().remake(clip(), 1.0), 1.0).motion < 0.9
 
@@ -122,3 +122,18 @@ def test_a_plan_of_several_resolutions_is_refused() -> None:
     plan = Plan(name="two", stages=(StageSpec(name="s", steps=(step,)),))
     with pytest.raises(PlanError, match="plan two: step 0 sets resolution or guidance"):
         Calibrator(load_model(str(build_tiny_model(Path(mkdtemp()) / "tiny"))), plan)
+
+
+def test_where_latents_are_motion_the_way_of_the_head_decides() -> None:
+    """The flow of these pictures says nothing: both clips show the same."""
+    model = load_model("pocket")
+    latents = torch.randn(32, 6, 8, 8, generator=torch.Generator().manual_seed(1))
+    other = torch.cat([-latents[:12], latents[12:]])
+    one, two = (
+        replace(clip(), works=(replace(w, latent=replace(w.latent, latents_CTHW=values)),))
+        for w, values in ((clip().works[0], latents), (clip().works[0], other))
+    )
+    alike = Calibrator(model, POCKET).compare(one, two, 0.5)
+    assert alike.motion == pytest.approx(-1.0)
+    assert alike.flow == pytest.approx(1.0)
+    assert alike.face == pytest.approx(1.0)

@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support.viva import run_viva
 pytestmark = pytest.mark.cli
 
 LEVELS = tuple(
-    LevelLikeness(sigma=s / 4, motion=1 - s / 10, detail=1 - s / 5, pose=0.9, face=0.9)
+    LevelLikeness(sigma=s / 4, motion=1 - s / 10, flow=0.9, detail=1 - s / 5, face=0.9)
     for s in range(1, 5)
 )
 
@@ -112,11 +113,11 @@ def test_the_drawing_shows_every_curve_and_the_level() -> None:
     drawn = calibration_plot(Calibration(levels=LEVELS, t_mid=0.25, num_clips=1))
     root = ElementTree.fromstring(drawn)  # noqa: S314 - our own text
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"motion", "detail", "pose", "face", "t_mid 0.25"} <= set(words)
+    assert {"motion", "detail", "flow", "face", "t_mid 0.25"} <= set(words)
     assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 4 * len(LEVELS)
-    bare = tuple(LevelLikeness(sigma=each.sigma, motion=0.1, detail=0.1) for each in LEVELS)
+    bare = tuple(replace(each, face=None) for each in LEVELS)
     text = calibration_plot(Calibration(levels=bare, t_mid=None, num_clips=1))
-    assert "pose" not in text
+    assert "face" not in text
     assert "t_mid" not in text
 
 
