@@ -20,7 +20,6 @@ from pipeline.catalog import model_path
 from pipeline.chain import LocalChain
 from pipeline.cuts import cut_at
 from pipeline.decode_stage import DecodeStage
-from pipeline.denoise_stage import DenoiseStage
 from pipeline.model import Model, load_model
 from pipeline.plan import Plan, StageSpec, Step
 from pipeline.recipe import DecodeRecipe, DenoiseRecipe, Recipe
@@ -104,7 +103,7 @@ def make_bench(model_name: str, num_steps: int, num_chunks: int) -> Bench:
 def measured_costs(bench: Bench) -> tuple[float, float]:
     """Processor seconds of one step and of decoding one chunk, the first chunks left out."""
     folder = str(bench.model.folder)
-    steps: DenoiseStage = DenoiseRecipe(model=folder, plan=bench.plan, index=0).build()
+    steps = DenoiseRecipe(model=folder, plan=bench.plan, index=0).build()
     decoder: DecodeStage = DecodeRecipe(model=folder).build()
     for stage in (steps, decoder):
         stage.prepare(bench.inputs)

@@ -130,20 +130,26 @@ def test_interpolated_positions_are_the_middles_of_blocks() -> None:
     finer = RopeScaling.of("positions", 1.0, 0.5)
     assert finer.places(np.arange(4)).tolist() == [-0.25, 0.25, 0.75, 1.25]
     # What lies halfway between two tokens of the fine grid is turned by the mean of their angles.
-    fine = frames_rotation(0, 1, LatentGrid(height=8, width=12), 24, CPU).unflatten(0, (4, 6))
-    coarse = table(scaling).unflatten(0, (2, 3))
+    fine_LR = frames_rotation(0, 1, LatentGrid(height=8, width=12), 24, CPU)
+    fine = torch.unflatten(fine_LR, 0, (4, 6))
+    coarse = torch.unflatten(table(scaling), 0, (2, 3))
     num_time, num_row, _ = axis_rotations(24)
     rows = slice(num_time, num_time + num_row)
     between = fine[0, 0, rows] * fine[1, 0, rows]  # angles add up to twice the middle's
     torch.testing.assert_close(coarse[0, 0, rows] ** 2, between, atol=1e-6, rtol=0)
 
 
+def _angles(scaling: RopeScaling, head_dim: int) -> torch.Tensor:
+    angles_LR = torch.angle(table(scaling, head_dim).to(torch.complex128))
+    return torch.unflatten(angles_LR, 0, (2, 3))
+
+
 @pytest.mark.parametrize("stretch", [2.0, 0.5, 3.0])
 def test_ntk_turns_the_slowest_as_the_known_grid_and_the_fastest_as_always(stretch: float) -> None:
     head_dim = 48
     scaling = RopeScaling(kind="ntk", stretch=stretch)
-    angles = torch.angle(table(scaling, head_dim).to(torch.complex128)).unflatten(0, (2, 3))
-    plain = torch.angle(table(NATIVE, head_dim).to(torch.complex128)).unflatten(0, (2, 3))
+    angles = _angles(scaling, head_dim)
+    plain = _angles(NATIVE, head_dim)
     num_time, num_row, num_col = axis_rotations(head_dim)
     assert torch.equal(angles[..., :num_time], plain[..., :num_time]), "time is not scaled"
     for first, num, place in ((num_time, num_row, (1, 0)), (num_time + num_row, num_col, (0, 1))):
