@@ -55,6 +55,25 @@ def test_stages_in_ray_actors_give_the_frames_of_one_process(
     assert np.array_equal(decoded(here), decoded(there))
 
 
+@pytest.mark.ray
+@pytest.mark.parametrize("plan", ["live-hinge", "render-fast"])
+def test_a_hinge_and_windows_with_forecasts_are_the_same_in_ray_actors(
+    tmp_path: Path,
+    inputs: tuple[Path, Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    plan: str,
+) -> None:
+    pytest.importorskip("ray")
+    words = ("--plan", plan, "--stages", "2")
+    local, here = render(tmp_path, inputs, monkeypatch, capfd, *words)
+    assert local.status == 0, local.stderr
+    spread, there = render(tmp_path, inputs, monkeypatch, capfd, *words, "--chain", "ray")
+    assert (spread.status, spread.stdout, spread.stderr) == (0, "", "")
+    assert len(decoded(here)) == 15
+    assert np.array_equal(decoded(here), decoded(there))
+
+
 def test_cutting_the_steps_in_one_process_changes_nothing(
     tmp_path: Path,
     inputs: tuple[Path, Path, Path],
