@@ -5,8 +5,7 @@ Shape legend: B = batch (1), C = channels, T = latent frames or pictures, H, W =
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -26,31 +25,31 @@ from training.held_out import HeldOutClip
 from video.face_reader import AlignedFrames, FaceReader, FaceReading
 
 OutT = TypeVar("OutT")
-# Chunks before those whose time counts: rings fill, first passes allocate.
-WARM_UP_CHUNKS = 2
 
 
 @dataclass(slots=True)
 class Costs:
-    """What the denoising steps took: processor seconds by chunk, and the network's passes."""
+    """What the denoising steps took: processor seconds, the network's passes, and for how much."""
 
-    chunk_s: dict[tuple[int, int], float] = field(default_factory=dict)
+    spent_s: float = 0.0
     evaluations: int = 0
-    chunks: int = 0
+    latents: int = 0
 
-    @property
-    def chunk_ms(self) -> float:
-        """Typical processor milliseconds of a chunk once the rings are full."""
-        counted = [s for (_, chunk), s in self.chunk_s.items() if chunk >= WARM_UP_CHUNKS]
-        return 1e3 * median(counted or self.chunk_s.values())
+    def ms(self, latents: int = 3) -> float:
+        """Processor milliseconds for so many latent frames."""
+        return 1e3 * self.spent_s * latents / self.latents
+
+    def passes(self, latents: int = 3) -> float:
+        """Passes of the network for so many latent frames; a window's counts once."""
+        return self.evaluations * latents / self.latents
 
 
 class CountingStage:
-    """Does what `stage` does, and counts its time as the run's `number`."""
+    """Does what `stage` does, and counts its time."""
 
-    def __init__(self, stage: Stage[Any], costs: Costs, number: int) -> None:
+    def __init__(self, stage: Stage[Any], costs: Costs) -> None:
         """Stand in for `stage`."""
-        self._stage, self._costs, self._number = stage, costs, number
+        self._stage, self._costs = stage, costs
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the stage can do."""
@@ -62,9 +61,7 @@ class CountingStage:
         before = count(work.session) if count else 0
         began_s = time.process_time()
         made = self._stage.process(work)
-        key = (self._number, work.latent.index)
-        spent_s = time.process_time() - began_s
-        self._costs.chunk_s[key] = self._costs.chunk_s.get(key, 0.0) + spent_s
+        self._costs.spent_s += time.process_time() - began_s
         if count:
             self._costs.evaluations += count(work.session) - before
         return made
@@ -101,16 +98,14 @@ def run_plan(model: Model, plan: Plan, clips: Sequence[HeldOutClip], seed: int) 
     """Generate every clip from its own sound; all plans hear and draw the same."""
     costs, made = Costs(), []
     for number, clip in enumerate(clips):
-        made.append(_run_clip(model, plan, clip, seed + number, costs, number))
+        made.append(_run_clip(model, plan, clip, seed + number, costs))
     moving = [spoken(r.reading, c) for r, c in zip(made, clips, strict=True) if c.moves]
     return PlanRun(plan=plan, clips=tuple(made), costs=costs, sync=figures_of(moving))
 
 
-def _run_clip(
-    model: Model, plan: Plan, clip: HeldOutClip, seed: int, costs: Costs, number: int
-) -> ClipRun:
+def _run_clip(model: Model, plan: Plan, clip: HeldOutClip, seed: int, costs: Costs) -> ClipRun:
     latents: list[torch.Tensor] = []
-    session = _open(model, plan, clip, seed, latents, costs, number)
+    session = _open(model, plan, clip, seed, latents, costs)
     sound_S = session_sound(clip.arrays["samples"])
     pieces = (
         AudioChunk(samples_T=sound_S[at : at + PUSH_SAMPLES], sample_rate=SAMPLE_RATE, pts=at)
@@ -119,7 +114,7 @@ def _run_clip(
     for _ in session.run(pieces):
         pass
     latents_BCTHW = torch.cat(latents, dim=2)
-    costs.chunks += latents_BCTHW.shape[2] // model.parts.dit.config.frames_per_chunk
+    costs.latents += latents_BCTHW.shape[2]
     reader = FaceReader(motion_codec(model), clip.portrait, clip.points)
     frames: AlignedFrames = reader.frames(latents_BCTHW)
     return ClipRun(
@@ -136,7 +131,6 @@ def _open(
     seed: int,
     latents: list[torch.Tensor],
     costs: Costs,
-    number: int,
 ) -> AvatarGenerator:
     """A session whose latents are kept and whose steps are timed; nothing is shown."""
     codec = ObservedCodec(model.codec, latents.append, wanted=lambda _: False)
@@ -144,7 +138,7 @@ def _open(
     decoder = len(plan.stages)
 
     def counted(index: int, stage: Stage[OutT]) -> Stage[OutT]:
-        return stage if index == decoder else CountingStage(stage, costs, number)
+        return stage if index == decoder else CountingStage(stage, costs)
 
     chain.wrap(counted)
     return AvatarGenerator(
