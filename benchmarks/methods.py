@@ -130,7 +130,8 @@ LEGEND = (
     "Passes of the network and milliseconds (processor time of all steps, one thread) are for 3 "
     "latent frames, 0.48 s of video; a pass over a window counts once. What is far from the "
     "plain plan is not therefore bad: latents and PSNR say how far, opening (correlation with the "
-    "truth), amplitude and lag (frames) whether it speaks as well. Pops: change of the picture at chunk borders against elsewhere."
+    "truth), amplitude and lag (frames) whether it speaks as well. Pops: change of the "
+    "picture at chunk borders against elsewhere."
 )
 
 if __name__ == "__main__":
