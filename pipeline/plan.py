@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict
 
+from pipeline.plan_mode import Mode
 from pipeline.plan_rules import require_coherent
 from pipeline.route import Leg, ShortRoute, legs_through
 from pipeline.segments import Segments, one_adapter, require_adapter_name
@@ -20,7 +21,6 @@ from pipeline.window_spec import WindowSpec
 from video.rope import RopeKind, RopeScaling
 
 Rule = Literal["euler", "renoise"]
-Mode = Literal["live", "render"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 

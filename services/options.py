@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, get_args
 from pipeline.cast import find_portrait
 from pipeline.catalog import model_path
 from pipeline.device import Cluster, parse_devices
-from pipeline.plan import Mode
+from pipeline.plan_mode import Mode
 from video.crop import Crop, parse_crop
 from video.frame_choice import FRAME_CHOICES, FrameChoice
 

@@ -1,7 +1,8 @@
 """Which plan a render takes: the one that was named, or the mode's."""
 
 from pipeline.errors import PlanError
-from pipeline.plan import Mode, Plan
+from pipeline.plan import Plan
+from pipeline.plan_mode import Mode
 from pipeline.plan_parse import load_plan
 
 # What is taken for a render in many steps where no plan is named.
