@@ -53,7 +53,7 @@ demo: $(STAMP)
 	@echo "$(abspath $(OUT)/demo.mp4)"
 
 test: system-packages $(DEV_STAMP)
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .

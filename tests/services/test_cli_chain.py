@@ -1,12 +1,14 @@
 """`viva render --chain`: where the stages run does not change a byte, and nothing stays behind."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import av
 import numpy as np
 import pytest
+import torch
 
 from tests.support.viva import Outcome, run_viva
 
@@ -39,7 +41,17 @@ def inputs(tiny_model: Path, portrait: Path, speech: Path) -> tuple[Path, Path, 
     return tiny_model, portrait, speech
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as an actor has here: sums over more threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_thread")
 def test_stages_in_ray_actors_give_the_frames_of_one_process(
     tmp_path: Path,
     inputs: tuple[Path, Path, Path],
@@ -56,6 +68,7 @@ def test_stages_in_ray_actors_give_the_frames_of_one_process(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("plan", ["live-hinge", "render-fast"])
 def test_a_hinge_and_windows_with_forecasts_are_the_same_in_ray_actors(
     tmp_path: Path,
