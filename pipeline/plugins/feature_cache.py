@@ -6,6 +6,7 @@ decided there, for a block that is left out writes no keys for the chunks to com
 Shape legend: C = latent channels, T = latent frames of the chunk, H, W = latent grid of the step.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,7 +69,7 @@ class SeenBlocks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureCache(PlainPlugin):
+class FeatureCache(PlainPlugin, ABC):
     """Runs steps that carry `forecast: true` in part, between full ones that refresh what is known.
 
     One in `interval` of them is full, and so are the first `warmup` steps, the last `cooldown`,
@@ -121,13 +122,13 @@ class FeatureCache(PlainPlugin):
             return self.partial(ctx, self.seen(ctx))
         return self.watching(ctx, self.seen(ctx)) if self._is_awaited(ctx) else None
 
+    @abstractmethod
     def watching(self, ctx: StepContext, seen: SeenBlocks) -> BlockRunner:
         """What runs all blocks and remembers them."""
-        raise NotImplementedError(f"plug-in {self.name} watches nothing")
 
+    @abstractmethod
     def partial(self, ctx: StepContext, seen: SeenBlocks) -> BlockRunner:
         """What leaves out blocks or parts of them."""
-        raise NotImplementedError(f"plug-in {self.name} leaves nothing out")
 
     def after_step(self, ctx: StepContext, velocity_CTHW: torch.Tensor) -> None:
         """Forget the blocks when no step is left that would use them."""

@@ -5,6 +5,7 @@ The first chunk decides at each step; the step keeps that in its lane, and the c
 the same steps. What they say is then as good as a plan.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionSkipper(PlainPlugin):
+class SessionSkipper(PlainPlugin, ABC):
     """Skips steps that carry `forecast: true`, by what a session's first chunk is like.
 
     The first `warmup` steps of a way, the first after a break and the last are computed always;
@@ -46,9 +47,9 @@ class SessionSkipper(PlainPlugin):
     def observe(self, ctx: StepContext) -> None:
         """See the latents before a step, computed or not."""
 
+    @abstractmethod
     def wants_skip(self, ctx: StepContext) -> bool:
         """Whether the first chunk would rather not compute this step."""
-        raise NotImplementedError(f"plug-in {self.name} has no test")
 
     def check(self, plan: "Plan") -> None:
         """Refuse plans without a step that may be skipped."""
