@@ -29,13 +29,14 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,train,recordings,wav2vec]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,train,recordings,wav2vec,serve,grpc,jobs,postgres,provenance,traces]'
 	@touch $@
 
-# The libraries that draw and speak the training data; the program itself needs none of them.
+# What draws and speaks the training data, the browser, and the database of the tests.
 system-packages:
 	@missing=(); \
-	for package in libegl1 libgl1-mesa-dri libespeak-ng1 espeak-ng-data flite; do \
+	for package in libegl1 libgl1-mesa-dri libespeak-ng1 espeak-ng-data flite espeak-ng chromium \
+	  postgresql iproute2; do \
 	  dpkg -s "$$package" >/dev/null 2>&1 || missing+=("$$package"); \
 	done; \
 	if [ $${#missing[@]} -gt 0 ]; then \
