@@ -1,6 +1,7 @@
 """The figures of the chain's benchmark: percentiles, ratios, cuts into halves, limits."""
 
 import pytest
+from chain_pair import allowed_speed_up
 from chain_stages import FASTEST_S, SLOWEST_S, sleeps_s
 from chain_stats import (
     Check,
@@ -107,3 +108,8 @@ def _span(stage: str, chunk: int, began_ms: int, ended_ms: int) -> Span:
         began_ns=began_ms * 1_000_000,
         ended_ns=ended_ms * 1_000_000,
     )
+
+
+def test_two_slower_copies_allow_less_than_twice_the_speed() -> None:
+    assert allowed_speed_up(100.0, [100.0, 100.0]) == 2.0
+    assert allowed_speed_up(100.0, [105.0, 125.0]) == pytest.approx(1.6)
