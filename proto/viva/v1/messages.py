@@ -4,12 +4,12 @@ A message is wrong at its sender or not at all: every field is checked when it i
 here. On the wire it is a map of its fields and of its `type`.
 """
 
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, cast, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, cast
 
 from viva.v1.framing import DEFAULT_LIMITS, VERSION, Limits, Payload, Scalar, WireError, shown
 from viva.v1.framing import encode as encode_frame
-from viva.v1.rules import Blob, Flag, Real, Rule, Text, Whole
+from viva.v1.rules import Blob, Real, Rule, Text, Whole, rules_of
 
 TYPE_FIELD = "type"
 MAX_SIDE_PX = 8192
@@ -286,14 +286,7 @@ _CLASSES: tuple[type[Message], ...] = (
 )  # fmt: skip
 
 
-def _rules_of(cls: type[Message]) -> dict[str, Rule]:
-    """The rule of each field, read from its annotation."""
-    hints: dict[str, Any] = get_type_hints(cls, include_extras=True)
-    names = [field.name for field in fields(cast(Any, cls))]
-    return {name: Flag() if hints[name] is bool else hints[name].__metadata__[0] for name in names}
-
-
-_RULES: dict[type[Message], dict[str, Rule]] = {cls: _rules_of(cls) for cls in _CLASSES}
+_RULES: dict[type[Message], dict[str, Rule]] = {cls: rules_of(cls) for cls in _CLASSES}
 TYPES: dict[str, type[Message]] = {cls.tag: cls for cls in _CLASSES}
 
 

@@ -1,7 +1,8 @@
 """Rules for the fields of messages: each says in a few words what is wrong with a value."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, cast, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,10 @@ class Flag:
 
 
 Rule = Text | Blob | Whole | Real | Flag
+
+
+def rules_of(cls: type[Any]) -> dict[str, Rule]:
+    """The rule of each field of a dataclass, read from its annotation."""
+    hints: dict[str, Any] = get_type_hints(cls, include_extras=True)
+    names = [field.name for field in fields(cast(Any, cls))]
+    return {name: Flag() if hints[name] is bool else hints[name].__metadata__[0] for name in names}
