@@ -10,12 +10,13 @@ DEV_STAMP := $(VENV)/.installed-dev
 OUT ?= out
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test check format system-packages bench bench-chain bench-recovery clean
+.PHONY: help demo test check format proto system-packages bench bench-chain bench-recovery clean
 
 help:
 	@echo "make demo    render the sample portrait and speech to $(OUT)/demo.mp4"
 	@echo "make test    install what the tests need and run all of them"
 	@echo "make check   format, lint, types, import contracts"
+	@echo "make proto   make the gRPC code of proto/viva/v1/*.proto anew (it is committed)"
 	@echo "make bench   measure speed and memory, write benchmarks/results/"
 	@echo "make bench-chain   measure the chain on Ray against its limits (idle machine, 8 minutes)"
 	@echo "make bench-recovery   kill the chain's stages again and again (idle machine, 10 minutes)"
@@ -65,6 +66,9 @@ check: $(DEV_STAMP)
 format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+proto: $(DEV_STAMP)
+	$(BIN)/python proto/generate.py
 
 bench: $(DEV_STAMP)
 	$(BIN)/python benchmarks/render_speed.py
