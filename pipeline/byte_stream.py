@@ -116,6 +116,38 @@ class ByteStream:
             return count
 
     @property
+    def is_local(self) -> bool:
+        """Whether the other side is a process of this machine."""
+        return self._socket.family == socket.AF_UNIX
+
+    def write_descriptor(self, fd: int | None) -> None:
+        """Hand a descriptor over, or say that there is none; the first thing that is written."""
+        if fd is None:
+            self.write(b"-")
+        else:
+            socket.send_fds(self._socket, [b"+"], [fd])
+
+    def read_descriptor(self) -> int | None:
+        """Take what `write_descriptor` sent; the first thing that is read.
+
+        Raises:
+            ConnectionError: something else came.
+        """
+        until_s = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                word, fds, _, _ = socket.recv_fds(self._socket, 1, 1)
+            except BlockingIOError:
+                if not _is_ready(self._readable, until_s - time.monotonic()):
+                    raise TimeoutError("the other side does not write") from None
+                continue
+            if word == b"-" or (word == b"+" and fds):
+                return fds[0] if fds else None
+            for fd in fds:
+                os.close(fd)
+            raise ConnectionError("the other side does not greet as it should")
+
+    @property
     def local_host(self) -> str:
         """This machine's address as the other side reaches it."""
         if self._socket.family == socket.AF_UNIX:

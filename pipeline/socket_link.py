@@ -4,27 +4,55 @@ A peer that dies is seen at once, and a blocked wait is ended by closing the lin
 thread: that is why sockets carry latents wherever they do not lie on GPUs (docs/chain.md).
 """
 
+import os
 import selectors
 import socket
+import struct
 from pathlib import Path
+
+import torch
 
 from pipeline.byte_stream import ByteStream, connect_stream, parse_address
 from pipeline.channel import LinkDown, LinkIdle
-from pipeline.message import LENGTH, Message, Part, header_length, unpack_header
+from pipeline.message import (
+    LENGTH,
+    Message,
+    Part,
+    TensorSpec,
+    bytes_of,
+    header_length,
+    unpack_header,
+)
 from pipeline.reach import places_here
+from pipeline.shared_lane import SHARED_BYTES, SharedLane, lane_memory
+
+# In front of a large tensor within a machine: it follows, or it lies in the lane at a place.
+_FOLLOWS = b"\x00"
+_IN_LANE = struct.Struct("=BQ")
+_PLACE = struct.Struct("=Q")
 
 
 class SocketLink:
-    """Messages over a byte stream: each header is followed by the bytes of its tensors."""
+    """Messages over a byte stream: each header is followed by the bytes of its tensors.
 
-    def __init__(self, stream: ByteStream) -> None:
-        """Own the stream; a message that began must be over within its deadline."""
+    Within a machine whoever connects brings a lane for its large tensors.
+    """
+
+    def __init__(self, stream: ByteStream, *, connected: bool = False) -> None:
+        """Own the stream; a message that began must be over within its deadline.
+
+        Raises:
+            OSError: the other side is gone already.
+        """
         self._stream = stream
         self._rest: tuple[Part, ...] = ()
+        self._lane_out = _lane_to(stream) if connected and stream.is_local else None
+        self._lane_in: SharedLane | None = None
+        self._is_met = connected or not stream.is_local
 
     def send(self, message: Message) -> None:
         """Write the header and every tensor's bytes."""
-        parts = message.parts()
+        parts = self._parts(message)
         try:
             self._stream.write(*self._rest, *parts)
         except OSError as error:
@@ -33,7 +61,7 @@ class SocketLink:
 
     def send_now(self, message: Message) -> bool:
         """Write as much as the kernel takes; False if `finish` or `send` must write the rest."""
-        parts = message.parts()
+        parts = self._parts(message)
         try:
             self._rest = self._stream.write_now(*self._rest, *parts)
         except OSError as error:
@@ -53,17 +81,60 @@ class SocketLink:
     def recv(self, timeout_s: float) -> Message:
         """Read the next message into fresh tensors."""
         try:
-            if not self._stream.await_bytes(timeout_s):
-                raise LinkIdle("no message yet")
+            self._await(timeout_s)
+            if not self._is_met:
+                self._meet()
+                self._await(timeout_s)
             length = header_length(self._stream.read(LENGTH.size))
             message, specs = unpack_header(self._stream.read(length))
-            tensors = {spec.name: self._stream.read_tensor(spec) for spec in specs}
+            tensors = {spec.name: self._tensor(spec) for spec in specs}
         except LinkIdle:
             raise
         except (OSError, ValueError, RuntimeError) as error:
             # torch raises RuntimeError for a tensor that memory cannot hold.
             raise self._down("nothing can be received", error) from error
         return message.with_tensors(tensors)
+
+    def _await(self, timeout_s: float) -> None:
+        """Wait for something to read."""
+        if not self._stream.await_bytes(timeout_s):
+            raise LinkIdle("no message yet")
+
+    def _meet(self) -> None:
+        """Take the lane that whoever connected has brought, before its first message."""
+        self._is_met = True
+        fd = self._stream.read_descriptor()
+        if fd is not None:
+            try:
+                self._lane_in = SharedLane(fd)
+            finally:
+                os.close(fd)
+
+    def _parts(self, message: Message) -> tuple[Part, ...]:
+        """The message as it goes into the stream, large tensors by the lane where it has room."""
+        header, *tensors = message.parts()
+        if not self._stream.is_local:
+            return (header, *tensors)
+        return (header, *(piece for part in tensors for piece in self._pieces(part)))
+
+    def _pieces(self, part: Part) -> tuple[Part, ...]:
+        """A tensor's bytes, or where they lie."""
+        if len(part) < SHARED_BYTES:
+            return (part,)
+        place = None if self._lane_out is None else self._lane_out.put(part)
+        return (_FOLLOWS, part) if place is None else (_IN_LANE.pack(1, place),)
+
+    def _tensor(self, spec: TensorSpec) -> torch.Tensor:
+        """The next tensor, wherever its bytes are."""
+        is_marked = self._stream.is_local and spec.num_bytes >= SHARED_BYTES
+        if not is_marked or self._stream.read(1) == _FOLLOWS:
+            return self._stream.read_tensor(spec)
+        if self._lane_in is None:
+            raise ConnectionError("the other side speaks of a lane that it has not brought")
+        tensor = spec.empty()
+        (place,) = _PLACE.unpack(self._stream.read(_PLACE.size))
+        self._lane_in.take(place, bytes_of(tensor))
+        return tensor
 
     def _down(self, what: str, error: Exception) -> LinkDown:
         self.close()
@@ -142,4 +213,21 @@ class SocketListener:
 
 def connect_socket(address: str, *, timeout_s: float) -> SocketLink:
     """A link to a listening socket."""
-    return SocketLink(connect_stream(address, timeout_s=timeout_s))
+    stream = connect_stream(address, timeout_s=timeout_s)
+    try:
+        return SocketLink(stream, connected=True)
+    except OSError as error:
+        stream.close()
+        raise LinkDown(f"{address} has gone ({error})") from error
+
+
+def _lane_to(stream: ByteStream) -> SharedLane | None:
+    """Make a lane and send it ahead of all messages, or say that there is none."""
+    fd = lane_memory()
+    try:
+        lane = None if fd is None else SharedLane(fd)
+        stream.write_descriptor(fd)
+        return lane
+    finally:
+        if fd is not None:
+            os.close(fd)

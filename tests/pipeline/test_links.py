@@ -12,6 +12,7 @@ import torch
 
 from pipeline.channel import Link, LinkDown, LinkIdle, Listener, PromptLink, connect, listen
 from pipeline.message import DTYPES, Message
+from pipeline.shared_lane import LANE_BYTES, SHARED_BYTES
 
 pytestmark = pytest.mark.unit
 
@@ -79,6 +80,39 @@ def test_messages_arrive_in_order_both_ways(pair: tuple[Link, Link]) -> None:
         assert back.chunk == chunk
         assert torch.equal(back.tensors["x"], payload + chunk)
     thread.join()
+
+
+def test_large_tensors_arrive_even_if_more_is_under_way_than_a_lane_holds(
+    pair: tuple[Link, Link],
+) -> None:
+    near, far = pair
+    sizes = [SHARED_BYTES // 4 - 1, SHARED_BYTES // 4, LANE_BYTES // 12, LANE_BYTES // 4 + 1] * 3
+    sent = [torch.arange(float(size)) + index for index, size in enumerate(sizes)]
+
+    def send_all() -> None:
+        for chunk, tensor in enumerate(sent):
+            near.send(work(chunk, small=tensor[:10], large=tensor, last=tensor[-1:]))
+
+    thread = threading.Thread(target=send_all)
+    thread.start()
+    for chunk, tensor in enumerate(sent):
+        read = far.recv(TIMEOUT_S)
+        assert read.chunk == chunk
+        assert torch.equal(read.tensors["large"], tensor)
+        assert torch.equal(read.tensors["last"], tensor[-1:])
+    thread.join()
+
+
+def test_a_lane_that_nobody_brought_takes_the_link_down(tmp_path: Path) -> None:
+    listener = listen(f"unix:{tmp_path}/s", timeout_s=TIMEOUT_S)
+    with socket.socket(socket.AF_UNIX) as near:
+        near.connect(f"{tmp_path}/s")
+        far = listener.accept(TIMEOUT_S)
+        header, *_ = work(0, x=torch.zeros(SHARED_BYTES)).parts()
+        near.sendall(b"-" + header + struct.pack("=BQ", 1, 0))
+        with pytest.raises(LinkDown, match="has not brought"):
+            far.recv(TIMEOUT_S)
+    listener.close()
 
 
 def test_a_wait_for_nothing_ends_and_the_link_is_still_good(pair: tuple[Link, Link]) -> None:
