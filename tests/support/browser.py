@@ -215,6 +215,10 @@ class Page:
         ]
         await self.send("Emulation.setEmulatedMedia", features=wanted)
 
+    async def bypass_policy(self) -> None:
+        """Let measuring programs into pages whose content security policy forbids them."""
+        await self.send("Page.setBypassCSP", enabled=True)
+
     async def screenshot(self, path: Path, *, full: bool = False) -> Path:
         """Write what the tab shows (`full`: the whole page) as PNG."""
         answer = await self.send("Page.captureScreenshot", captureBeyondViewport=full)
