@@ -115,7 +115,7 @@ class Interrupt(Message):
 class Want(Message):
     """Gateway to model: make slices with an index below `until_index`, and no more.
 
-    `due_in_ms` is when the first slice not yet made is due at the viewer; negative: it is late.
+    `due_in_ms` is when the first slice that the gateway has not got is due; negative: it is late.
     """
 
     tag: ClassVar[str] = "want"
