@@ -38,6 +38,10 @@ class Chain(Protocol):
         """Take the session's next chunk; return what came out at the end, in order."""
         ...
 
+    def collect(self, session: str) -> list[VideoChunk]:
+        """Return what came out since, in order, without waiting."""
+        ...
+
     def drain(self, session: str) -> list[VideoChunk]:
         """Finish the session's chunks that are under way."""
         ...
@@ -157,6 +161,10 @@ class LocalChain:
         done = self._taken(session) + self._enter(session, work)
         session.submitted = work.latent.index
         return done
+
+    def collect(self, session: str) -> list[VideoChunk]:
+        """Return the pictures that are done; chunks move on with the next ones alone."""
+        return self._taken(self._sessions[session])
 
     def drain(self, session: str) -> list[VideoChunk]:
         """Finish the session's chunks that are under way."""

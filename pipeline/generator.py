@@ -21,6 +21,7 @@ from pipeline.sink_renewal import SinkRenewal
 from pipeline.speech import SpeechWindows
 from pipeline.stage import ChunkWork, void_chunk
 from pipeline.sync import AVSynchronizer, Pair
+from pipeline.thrift import Thrift
 from video.chunk import VideoChunk
 from video.hinge import resized
 
@@ -45,12 +46,13 @@ class AvatarGenerator:
         chain: Chain | None = None,
         session: str = "local",
         still_border: bool = False,
+        live: bool = False,
     ) -> None:
         """Open a session; `portrait_BCHW` is RGB in [-1, 1] at the size of the output.
 
         `sample_rate` is that of the sound to come. `chain` defaults to one in this process; the
         generator closes only the session, never a chain that it was given. `still_border` is for
-        pictures that are laid into a larger one.
+        pictures that are laid into a larger one. `live` says that somebody watches meanwhile.
 
         Raises:
             ImageError: the codec cannot make pictures of that size.
@@ -62,7 +64,7 @@ class AvatarGenerator:
         self.fps = model.fps if fps is None else fps
         self._chain = model.local_chain(plan) if chain is None else chain
         inputs = model.session_inputs(portrait_BCHW, session=session, seed=seed, fps=self.fps)
-        self._chain.prepare(replace(inputs, still_border=still_border))
+        self._chain.prepare(replace(inputs, still_border=still_border, live=live))
         self._conditioner = model.conditioner(inputs)
         self._speech = SpeechWindows(
             model.speech_encoder(),
@@ -75,6 +77,7 @@ class AvatarGenerator:
             plan, pictures_per_chunk=plan.frames_per_chunk * model.codec.frames_per_latent
         )
         self._next_chunk = 0
+        self.thrift: Thrift | None = None
 
     def run(self, sound: Iterable[AudioChunk]) -> Iterator[Pair]:
         """Pairs for a whole stream of sound, each as soon as it can be made."""
@@ -101,6 +104,10 @@ class AvatarGenerator:
         yield from self._with_sound(self._chain.drain(self.session))
         self.close()
 
+    def collect(self) -> Iterator[Pair]:
+        """Give the pairs of chunks that came out of the chain since, without waiting."""
+        yield from self._with_sound(self._chain.collect(self.session))
+
     def _generate(self, audio_LCT: torch.Tensor) -> Iterator[Pair]:
         """Send one chunk down the chain; give what comes out."""
         index, self._next_chunk = self._next_chunk, self._next_chunk + 1
@@ -112,6 +119,7 @@ class AvatarGenerator:
             latent=pure_noise(self.seed, index, start_frame, resized(cond_CTHW, resolution)),
             audio_LCT=audio_LCT,
             cond_CTHW=cond_CTHW,
+            thrift=self.thrift,
         )
         if self._renewal.must_wait(index):
             yield from self._with_sound(self._chain.drain(self.session))

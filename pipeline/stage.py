@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from pipeline.session_state import SessionState
+from pipeline.thrift import Thrift
 from video.chunk import LatentChunk
 
 OutT_co = TypeVar("OutT_co", covariant=True)
@@ -53,7 +54,8 @@ class ChunkWork:
     one that a step still holds back, and passes every step unchanged.
 
     `slack_s` is how long after a stage began with it its pictures are due, None if nobody waits;
-    `num_bypassed` counts the steps left out for lack of time. Neither goes from process to process.
+    `num_bypassed` counts the steps left out for lack of time; `thrift` says what decoding may save.
+    None of them goes from process to process.
     """
 
     session: str
@@ -65,6 +67,7 @@ class ChunkWork:
     carried: Mapping[str, torch.Tensor] = field(default_factory=dict)
     slack_s: float | None = None
     num_bypassed: int = 0
+    thrift: Thrift | None = None
 
     @property
     def is_void(self) -> bool:

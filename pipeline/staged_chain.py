@@ -205,6 +205,12 @@ class StagedChain:
         if self.controller.state is ChainState.DRAINING:
             raise ChainDraining("the chain is being shut down: it takes nothing new")
 
+    def collect(self, session: str) -> list[VideoChunk]:
+        """Return the pictures that came out since; raises what `submit` does."""
+        self.controller.require_alive()
+        self._await(self._sessions[session], lambda: True)
+        return self._taken(self._sessions[session])
+
     def drain(self, session: str) -> list[VideoChunk]:
         """Wait for what is under way; return all pictures that were not returned yet."""
         held = self._sessions[session]

@@ -9,7 +9,7 @@ from pipeline.message import Message
 from pipeline.message_work import num_bypassed
 from pipeline.recording import Recording
 from pipeline.session_state import SessionState
-from pipeline.spans import Spans
+from pipeline.spans import Span, Spans
 from pipeline.stage import ChunkWork, SessionInputs, Stage
 
 OutT = TypeVar("OutT")
@@ -75,7 +75,11 @@ class TimedChain:
     def _timed(self, index: int, stage: Stage[OutT]) -> Stage[OutT]:
         return TimedStage(stage, self._spans[index])
 
+    def taken(self) -> list[Span]:
+        """All spans since they were taken last, in order of time."""
+        spans = [span for own in self._spans for span in own.taken()]
+        return sorted(spans, key=lambda span: span.began_ns)
+
     def record(self, recording: Recording) -> None:
         """Give a recording all that is kept."""
-        spans = [span for own in self._spans for span in own.taken()]
-        recording.note(self._names, sorted(spans, key=lambda span: span.began_ns))
+        recording.note(self._names, self.taken())

@@ -73,8 +73,36 @@ def open_framing(
     Raises:
         ImageError: one line naming the file and the remedy.
     """
-    name, crop = printable_name(path), crop or Crop()
-    picture = decode_picture(read_picture_file(Path(path), name), name)
+    name = printable_name(path)
+    data = read_picture_file(Path(path), name)
+    return framing_from_bytes(
+        data,
+        name=name,
+        model_size=model_size,
+        any_size=any_size,
+        frame=frame,
+        size=size,
+        crop=crop,
+    )
+
+
+def framing_from_bytes(
+    data: bytes,
+    *,
+    name: str,
+    model_size: tuple[int, int],
+    any_size: bool,
+    frame: FrameChoice = "auto",
+    size: tuple[int, int] | None = None,
+    crop: Crop | None = None,
+) -> Framing:
+    """As `open_framing`, from the file's content; messages call it `name`.
+
+    Raises:
+        ImageError: one line naming the picture and the remedy.
+    """
+    crop = crop or Crop()
+    picture = decode_picture(data, name)
     if frame == "auto" and crop.mode != "auto":
         frame = "face"
     shape = size or model_size
