@@ -133,6 +133,7 @@ class LiveEngine:
         self._take_messages()
         for seat in list(self._seats.values()):
             self._guarded(seat, partial(seat.collect, self._clock_s()))
+            self._guarded(seat, partial(self._export, seat))
         self._send_slices()
         urgent = self._most_urgent(self._clock_s())
         if urgent is not None:
@@ -272,10 +273,18 @@ class LiveEngine:
             seat.is_fresh = True
             session.interrupt(message.epoch)
         elif isinstance(message, ExportState):
-            self._on_message(SessionState(session=seat.name, state=export_session(session)))
+            seat.is_leaving = True
+            self._export(seat)
         elif isinstance(message, ImportState):
             import_session(session, message.state)
             seat.due.released(session.next_index, at_s)
+
+    def _export(self, seat: Seat) -> None:
+        """Give a session's state to whoever asked, as soon as nothing of it is under way."""
+        if seat.is_leaving and seat.session.num_under_way <= 0:
+            seat.is_leaving = False
+            state = export_session(seat.session)
+            self._on_message(SessionState(session=seat.name, state=state))
 
     def _open(self, message: OpenSession) -> None:
         """Make a session, or say why not."""

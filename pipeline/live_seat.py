@@ -23,6 +23,7 @@ class Seat:
     """One session and its times.
 
     `took_s` is what a chunk usually takes until it is out, `busy_s` how long it keeps the engine.
+    One that `is_leaving` begins nothing until its state was exported.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Seat:
     begun: list[tuple[int, float]] = field(default_factory=list)
     num_chunks: int = 0
     is_fresh: bool = True
+    is_leaving: bool = False
 
     def begin_at_s(self, others_s: float) -> float | None:
         """When the next chunk is to be begun if others may need the engine for `others_s`.
@@ -44,7 +46,11 @@ class Seat:
         session = self.session
         chunk_frames = session.face.chunk_frames
         index = session.next_unmade
-        if session.until_index == 0 or index >= session.until_index + chunk_frames:
+        if (
+            self.is_leaving
+            or session.until_index == 0
+            or index >= session.until_index + chunk_frames
+        ):
             return None
         due_s = self.due.due_s(index)
         if due_s is None:

@@ -36,10 +36,12 @@ class StateError(ValueError):
 def export_session(session: LiveSession) -> bytes:
     """All that a twin needs to make the slices that this session would have made.
 
-    What is under way comes out of the chain first.
+    Raises:
+        StateError: chunks are under way; collect them first.
     """
+    if session.num_under_way > 0:
+        raise StateError(f"{session.num_under_way} frames are under way: collect them first")
     face = session.face.export_state()
-    session.collect()
     message = pack_state(face, session="live", epoch=0, chunk=0)
     height, width = session.last_HWC.shape[:2]
     record = {

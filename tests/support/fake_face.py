@@ -5,7 +5,7 @@ Shape legend: T = samples or frames, H, W = rows and columns, C = channels.
 
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -26,12 +26,24 @@ SIZE = (8, 4)
 
 @dataclass(slots=True)
 class FakeClock:
-    """Time that passes only where somebody says so."""
+    """Time that passes only where somebody says so; `each` is called every `every_s` of it."""
 
     now_s: float = 0.0
+    every_s: float = 0.04
+    each: Callable[[], None] | None = None
+    num_ticks: int = 0
 
     def __call__(self) -> float:
         return self.now_s
+
+    def advance(self, by_s: float) -> None:
+        """Let time pass, and the world go on meanwhile."""
+        until_s = self.now_s + by_s
+        while self.each is not None and self.num_ticks * self.every_s <= until_s + 1e-9:
+            self.now_s = max(self.now_s, self.num_ticks * self.every_s)
+            self.num_ticks += 1
+            self.each()
+        self.now_s = max(self.now_s, until_s)
 
 
 class FakeFace:
@@ -52,6 +64,7 @@ class FakeFace:
         self.check = seed
         self.rung = 0
         self.under_way: deque[Pair] = deque()
+        self.ready_s: deque[float] = deque()
         self.is_closed = False
         self.times: list[StageTime] = []
 
@@ -64,20 +77,24 @@ class FakeFace:
         while len(self.heard_T) >= needed:
             self.under_way.append(self._chunk(self.heard_T[: CHUNK_FRAMES * frame]))
             self.heard_T = self.heard_T[CHUNK_FRAMES * frame :]
-        while len(self.under_way) > self.maker.num_held:
-            yield self.under_way.popleft()
+        yield from self.collect()
 
     def _chunk(self, sound_T: np.ndarray) -> Pair:
-        began_s = self.maker.clock.now_s
-        self.maker.clock.now_s += self.maker.cost_s / (1 + self.rung)
-        self.times.append(
-            StageTime(
-                stage="0-fake",
-                chunk=self.num_chunks,
-                began_ms=1000 * began_s,
-                ended_ms=1000 * self.maker.clock.now_s,
-            )
+        began_s, cost_s = self.maker.clock.now_s, self.maker.cost_s / (1 + self.rung)
+        if self.maker.num_held:
+            # Stages elsewhere: each takes its time, the asker none.
+            first_s = began_s + cost_s * (1 + self.maker.num_held)
+            self.ready_s.append(max([first_s, *(at_s + cost_s for at_s in self.ready_s)]))
+        else:
+            self.maker.clock.advance(cost_s)
+            self.ready_s.append(self.maker.clock.now_s)
+        time = StageTime(
+            stage="0-fake",
+            chunk=self.num_chunks,
+            began_ms=1000 * began_s,
+            ended_ms=1000 * self.maker.clock.now_s,
         )
+        self.times.append(time)
         width, height = self.size
         frames_THWC = np.zeros((CHUNK_FRAMES, height, width, 3), np.uint8)
         for index, part_T in enumerate(np.split(sound_T, CHUNK_FRAMES)):
@@ -91,7 +108,8 @@ class FakeFace:
         return video, AudioChunk(samples_T=sound_T, sample_rate=self.sample_rate, pts=0)
 
     def collect(self) -> Iterator[Pair]:
-        while self.under_way and self.maker.lets_out:
+        while self.under_way and self.ready_s[0] <= self.maker.clock.now_s + 1e-9:
+            self.ready_s.popleft()
             yield self.under_way.popleft()
 
     def save_time(self, rung: int) -> None:
@@ -102,6 +120,7 @@ class FakeFace:
         return times
 
     def export_state(self) -> SessionState:
+        assert not self.under_way
         return SessionState(
             tensors={"heard_T": torch.from_numpy(self.heard_T.copy())},
             numbers={"num_chunks": self.num_chunks, "check": self.check},
@@ -126,7 +145,6 @@ class FakeFaces:
     ) -> None:
         self.clock = clock or FakeClock()
         self.cost_s, self.num_held = cost_s, num_held
-        self.lets_out = False
         self.broken: set[str] = set()
         self.opened: list[FakeFace] = []
 
