@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Virtual time costs nothing, but work that never ends does.
+LIMIT_S = 300
 
 
 class _Leaping(selectors.DefaultSelector):
@@ -49,6 +51,7 @@ def run_virtual(work: Coroutine[Any, Any, T]) -> T:
 
     Raises:
         RuntimeError: tasks of the work are still there afterwards, or all wait for ever.
+        TimeoutError: it takes more than five minutes of virtual time.
     """
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(_alone(work))
@@ -56,7 +59,8 @@ def run_virtual(work: Coroutine[Any, Any, T]) -> T:
 
 async def _alone(work: Coroutine[Any, Any, T]) -> T:
     """The work, which must not leave tasks behind."""
-    result = await work
+    async with asyncio.timeout(LIMIT_S):
+        result = await work
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:
         raise RuntimeError(f"tasks left: {sorted(task.get_name() for task in left if task)}")
