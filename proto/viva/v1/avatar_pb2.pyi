@@ -160,7 +160,7 @@ class SessionConfig(_message.Message):
     STATS_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     SKIP_IDLE_FIELD_NUMBER: _builtins.int
     portrait_name: _builtins.str
-    """One of `DescribeResponse.portraits`."""
+    """One of `DescribeResponse.portraits`; empty is the first."""
     portrait_file: _builtins.bytes
     """A PNG, JPEG or WebP file, at most `DescribeResponse.max_portrait_bytes`."""
     sample_rate_hz: _builtins.int
@@ -170,7 +170,7 @@ class SessionConfig(_message.Message):
     picture_format: _common_pb2.PictureFormat.ValueType
     sound_format: _common_pb2.SoundFormat.ValueType
     picture_bitrate_bps: _builtins.int
-    """Bits a second of the encoded pictures, 100,000 to 20,000,000; 0 is the server's choice."""
+    """Bits a second of the encoded pictures, 100,000 to 8,000,000; 0 is the server's choice."""
     seed: _builtins.int
     """Decides blinks and glances; the same seed moves alike."""
     plan: _builtins.str
@@ -429,7 +429,7 @@ class SwitchPortrait(_message.Message):
     PORTRAIT_NAME_FIELD_NUMBER: _builtins.int
     PORTRAIT_FILE_FIELD_NUMBER: _builtins.int
     portrait_name: _builtins.str
-    """One of `DescribeResponse.portraits`."""
+    """One of `DescribeResponse.portraits`; empty is the first."""
     portrait_file: _builtins.bytes
     """A PNG, JPEG or WebP file."""
     def __init__(

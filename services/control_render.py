@@ -1,0 +1,215 @@
+"""RenderService: the batch queue over gRPC. It checks what is sent and hands it to a `JobQueue`.
+
+Covered: sizes, counts and checksums of what is sent; who asks goes with every question.
+Not covered: whether inputs can be read and rendered, and how long jobs are kept: the queue's.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import PurePosixPath
+from typing import Any
+
+import grpc
+from viva.v1 import render_pb2
+from viva.v1.render_pb2_grpc import RenderServiceServicer
+
+from services.control_auth import caller
+from services.control_errors import Context, Refusal, bad_field, serving
+from services.control_flow import Writer
+from services.job_queue import JobQueue, JobState
+from services.render_words import MAX_KEY_BYTES, render_of, request_of, states_of
+
+MAX_PAGE, DEFAULT_PAGE = 500, 50
+MAX_PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 16
+MAX_NAME_BYTES = 255
+
+Requests = AsyncIterator[render_pb2.UploadInputRequest]
+
+
+class RenderControl(RenderServiceServicer):
+    """Serves one queue."""
+
+    def __init__(self, queue: JobQueue, *, max_upload_bytes: int, stall_limit_s: float) -> None:
+        """Take uploads up to a size, and wait so long for who does not read."""
+        self._queue, self._max_upload_bytes = queue, max_upload_bytes
+        self._stall_limit_s = stall_limit_s
+
+    async def SubmitRender(  # noqa: N802 - gRPC's name
+        self, request: render_pb2.SubmitRenderRequest, context: Context
+    ) -> render_pb2.SubmitRenderResponse:
+        """Take a job."""
+        async with serving(context):
+            if len(request.idempotency_key.encode()) > MAX_KEY_BYTES:
+                raise bad_field("idempotency_key", f"has more than {MAX_KEY_BYTES} bytes")
+            wanted = request_of(request.spec)
+            job = await self._queue.submit(wanted, request.idempotency_key, caller())
+            return render_pb2.SubmitRenderResponse(render=render_of(job))
+
+    async def GetRender(  # noqa: N802 - gRPC's name
+        self, request: render_pb2.GetRenderRequest, context: Context
+    ) -> render_pb2.GetRenderResponse:
+        """Tell of a job."""
+        async with serving(context):
+            job = await self._queue.get(request.id, caller())
+            return render_pb2.GetRenderResponse(render=render_of(job))
+
+    async def ListRenders(  # noqa: N802 - gRPC's name
+        self, request: render_pb2.ListRendersRequest, context: Context
+    ) -> render_pb2.ListRendersResponse:
+        """A page of jobs."""
+        async with serving(context):
+            if request.page_size > MAX_PAGE:
+                raise bad_field("page_size", f"{request.page_size} is more than {MAX_PAGE}")
+            page = await self._queue.list(
+                request.page_token,
+                request.page_size or DEFAULT_PAGE,
+                states_of(list(request.states)),
+                caller(),
+            )
+            return render_pb2.ListRendersResponse(
+                renders=[render_of(job) for job in page.jobs], next_page_token=page.next_page_token
+            )
+
+    async def WatchRender(  # type: ignore[override]  # noqa: N802 - gRPC's name; it awaits writers
+        self, request: render_pb2.WatchRenderRequest, context: Context
+    ) -> None:
+        """Tell of a job at each change."""
+        writer = Writer(context, self._stall_limit_s)
+        async with serving(context), _closing(self._queue.watch(request.id, caller())) as jobs:
+            async for job in jobs:
+                await writer.write(render_pb2.WatchRenderResponse(render=render_of(job)))
+
+    async def CancelRender(  # noqa: N802 - gRPC's name
+        self, request: render_pb2.CancelRenderRequest, context: Context
+    ) -> render_pb2.CancelRenderResponse:
+        """Stop a job."""
+        async with serving(context):
+            job = await self._queue.cancel(request.id, caller())
+            return render_pb2.CancelRenderResponse(render=render_of(job))
+
+    async def UploadInput(  # noqa: N802 - gRPC's name
+        self, request_iterator: Requests, context: Context
+    ) -> render_pb2.UploadInputResponse:
+        """Take a file."""
+        async with serving(context):
+            upload = _Upload(await _start_of(request_iterator), self._max_upload_bytes)
+            word = await self._queue.save_input(
+                upload.name, upload.pieces(request_iterator), caller()
+            )
+            return render_pb2.UploadInputResponse(
+                input=word, size_bytes=upload.num_bytes, sha256=upload.sha256
+            )
+
+    async def DownloadResult(  # type: ignore[override]  # noqa: N802 - gRPC's name; it awaits writers
+        self, request: render_pb2.DownloadResultRequest, context: Context
+    ) -> None:
+        """Give a file."""
+        async with serving(context):
+            if request.kind not in render_pb2.ResultKind.values():
+                raise bad_field("kind", f"{request.kind} is none of the kinds")
+            is_preview = request.kind == render_pb2.RESULT_KIND_PREVIEW
+            job = await self._queue.get(request.id, caller())
+            start = render_pb2.DownloadStart()
+            if job.state is JobState.SUCCEEDED and not is_preview:
+                start.size_bytes, start.sha256 = job.result_bytes, job.result_sha256
+                if request.offset_bytes > job.result_bytes:
+                    raise _past_the_end(job.result_bytes)
+            writer = Writer(context, self._stall_limit_s)
+            pieces = self._queue.open_result(
+                request.id, request.offset_bytes, preview=is_preview, owner=caller()
+            )
+            async with _closing(pieces) as stream:
+                is_first = True
+                async for piece in stream:
+                    if is_first:  # only now it is sure that there is something to give
+                        await writer.write(render_pb2.DownloadResultResponse(start=start))
+                        is_first = False
+                    await _write_pieces(writer, piece)
+                if is_first:
+                    await writer.write(render_pb2.DownloadResultResponse(start=start))
+
+
+class _Upload:
+    """A file that comes in pieces: counted, hashed, held to what was announced."""
+
+    def __init__(self, start: render_pb2.UploadStart, max_bytes: int) -> None:
+        """Check what was announced.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT.
+        """
+        name = start.file_name
+        if not name or len(name.encode()) > MAX_NAME_BYTES or PurePosixPath(name).name != name:
+            raise bad_field("start.file_name", "must be a file's name without folders")
+        if "\\" in name or not name.isprintable() or name in {".", ".."}:
+            raise bad_field("start.file_name", "must be a plain, printable name")
+        self.name, self.num_bytes, self._max_bytes = name, 0, max_bytes
+        self._announced, self._sha256 = start, hashlib.sha256()
+        self._refuse_large(start.size_bytes)
+
+    @property
+    def sha256(self) -> str:
+        """Of what came so far, hexadecimal."""
+        return self._sha256.hexdigest()
+
+    async def pieces(self, requests: Requests) -> AsyncIterator[bytes]:
+        """The file's bytes; an upload that is not what was announced ends with a refusal."""
+        async for request in requests:
+            if request.WhichOneof("part") != "data":
+                raise bad_field("part", "after `start` comes `data` only")
+            if len(request.data) > MAX_PIECE_BYTES:
+                raise bad_field("data", f"has more than {MAX_PIECE_BYTES} bytes")
+            self.num_bytes += len(request.data)
+            self._refuse_large(self.num_bytes)
+            self._sha256.update(request.data)
+            yield request.data
+        if self._announced.size_bytes not in (0, self.num_bytes):
+            raise _broken(
+                f"{self._announced.size_bytes} bytes were announced, {self.num_bytes} came"
+            )
+        if self._announced.sha256 and self._announced.sha256.lower() != self.sha256:
+            raise _broken("the checksum differs from what was announced: send it again")
+
+    def _refuse_large(self, num_bytes: int) -> None:
+        """Refuse a size."""
+        if num_bytes > self._max_bytes:
+            raise bad_field("start.size_bytes", f"more than {self._max_bytes} bytes are not taken")
+
+
+async def _start_of(requests: Requests) -> render_pb2.UploadStart:
+    """What an upload begins with."""
+    async for request in requests:
+        if request.WhichOneof("part") == "start":
+            return request.start
+        break
+    raise bad_field("start", "must be the first message")
+
+
+async def _write_pieces(writer: Writer, data: bytes) -> None:
+    """Send bytes in messages of a moderate size."""
+    for begin in range(0, len(data), PIECE_BYTES):
+        piece = data[begin : begin + PIECE_BYTES]
+        await writer.write(render_pb2.DownloadResultResponse(data=piece))
+
+
+def _closing(stream: AsyncIterator[Any]) -> "aclosing[Any]":
+    """Close a queue's stream when its reader leaves early: queues give async generators."""
+    generator: Any = stream
+    return aclosing(generator)
+
+
+def _broken(message: str) -> Refusal:
+    """Refuse an upload that lost something on its way."""
+    return Refusal(grpc.StatusCode.DATA_LOSS, "UPLOAD_BROKEN", message)
+
+
+def _past_the_end(size_bytes: int) -> Refusal:
+    """Refuse an offset."""
+    return Refusal(
+        grpc.StatusCode.OUT_OF_RANGE,
+        "PAST_THE_END",
+        f"offset_bytes: the file has {size_bytes} bytes",
+        field="offset_bytes",
+    )
