@@ -10,10 +10,13 @@ DEV_STAMP := $(VENV)/.installed-dev
 OUT ?= out
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test check format proto system-packages bench bench-chain bench-recovery clean
+SERVE_STAMP := $(VENV)/.installed-serve
+
+.PHONY: help demo serve test check format proto system-packages bench bench-chain bench-recovery clean
 
 help:
 	@echo "make demo    render the sample portrait and speech to $(OUT)/demo.mp4"
+	@echo "make serve   talk to a face in the browser, at http://127.0.0.1:8080/ once it is warm"
 	@echo "make test    install what the tests need and run all of them"
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make proto   make the gRPC code of proto/viva/v1/*.proto anew (it is committed)"
@@ -31,6 +34,10 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 
 $(DEV_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,train,recordings,wav2vec,serve,grpc,jobs,postgres,provenance,traces]'
+	@touch $@
+
+$(SERVE_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[serve]'
 	@touch $@
 
 # What draws and speaks the training data, the browser, and the database of the tests.
@@ -53,6 +60,9 @@ demo: $(STAMP)
 	  --audio configs/models/pocket/speech.flac \
 	  --out $(OUT)/demo.mp4 --overwrite
 	@echo "$(abspath $(OUT)/demo.mp4)"
+
+serve: $(SERVE_STAMP)
+	@exec $(BIN)/viva serve --deployment laptop
 
 test: system-packages $(DEV_STAMP)
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest

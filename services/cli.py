@@ -35,6 +35,7 @@ from services.options import (
     require_path,
 )
 from services.plan_commands import plan_app
+from services.serve_command import serve
 from services.terminal import drawn, printable
 from services.training_commands import run_training
 from video.errors import ImageError, MovieError, RecordError, WeightsError
@@ -275,6 +276,7 @@ def model_info(
 
 
 model_app.command("calibrate")(calibrate)
+app.command("serve")(serve)
 
 
 # The training programs parse their own options, `--help` too.

@@ -97,7 +97,7 @@ def read_picture_file(path: Path, name: str) -> bytes:
         raise ImageError(f"{name}: cannot be read ({reason}): check path and rights") from error
 
 
-def decode_picture(data: bytes, name: str) -> Image.Image:
+def decode_picture(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """An upright 8-bit sRGB picture (mode RGB) of `data`; `name` is what messages call it.
 
     The EXIF orientation is applied, an ICC profile converted to sRGB (one that does not fit the
@@ -114,7 +114,7 @@ def decode_picture(data: bytes, name: str) -> Image.Image:
         # Pillow warns of large sizes and odd metadata; sizes are judged below, metadata is not.
         warnings.simplefilter("ignore")
         image = _opened(data, name)
-        _check_header(image, name)
+        _check_header(image, name, max_pixels)
         try:
             image.load()
             # A decoder may change the mode while it reads, so convert only now.
@@ -141,12 +141,12 @@ def _opened(data: bytes, name: str) -> Image.Image:
         ) from error
 
 
-def _check_header(image: Image.Image, name: str) -> None:
+def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
     """Refuse by what the header says."""
     width, height = image.size
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
+    if width * height > max_pixels or max(width, height) > MAX_SIDE_PX:
         raise ImageError(
-            f"{name}: {width}x{height} is more than {MAX_PIXELS // 10**6} megapixels or "
+            f"{name}: {width}x{height} is more than {max_pixels // 10**6} megapixels or "
             f"{MAX_SIDE_PX} pixels a side: scale it down first"
         )
     if min(width, height) < MIN_SIDE_PX:

@@ -1,0 +1,72 @@
+"""The HTTP server itself: what is wrong before a request exists is refused as a problem, too."""
+
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from services.problem import Problem
+
+MAX_LINE_BYTES = 8190
+MAX_HEADER_BYTES = 8190
+MAX_HEADERS = 64
+# How long the rest of a refused body is read and thrown away.
+LINGER_S = 2.0
+
+
+class ProblemHandler(RequestHandler):
+    """aiohttp's connection handler with our words for broken requests."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no request: no internals, and the connection ends."""
+        super().handle_error(request, status, exc, message)  # logs it, and refuses a second answer
+        self.force_close()
+        if status >= 500:
+            return Problem(500, "failed", "the server failed; its log says why").response()
+        too_long = "bytes, when reading" in (message or "") or "Too many" in (message or "")
+        if too_long:
+            return Problem(431, "headers_too_large", "the request's head is too large").response()
+        return Problem(400, "bad_request", "this is no HTTP request").response()
+
+
+class ProblemServer(web.Server):
+    """Makes our handlers."""
+
+    options: dict[str, Any]
+
+    def __call__(self) -> RequestHandler:
+        """A handler for one connection."""
+        return ProblemHandler(self, loop=self._loop, **self.options)
+
+
+class GatewayRunner(web.AppRunner):
+    """Runs an application behind our server, with limits on lines and headers."""
+
+    def __init__(self, app: web.Application, *, header_timeout_s: float) -> None:
+        """A connection that sends no whole head within `header_timeout_s` is closed."""
+        super().__init__(
+            app,
+            handle_signals=False,
+            access_log=None,
+            keepalive_timeout=header_timeout_s,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+            lingering_time=LINGER_S,
+            shutdown_timeout=5.0,
+        )
+
+    async def _make_server(self) -> web.Server:
+        """aiohttp's own server with our handlers."""
+        made = await super()._make_server()
+        server = ProblemServer(
+            made.request_handler, request_factory=made.request_factory, loop=made._loop
+        )
+        server.options = made._kwargs
+        return server
