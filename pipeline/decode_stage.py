@@ -14,6 +14,8 @@ from pipeline.session_state import SessionState
 from pipeline.stage import ChunkWork, SessionInputs, on_device
 from video.chunk import VideoChunk, no_pictures
 from video.codec import DecoderState, VideoCodec, renewed_reference
+from video.motion_codec import MotionCodec, MotionDecoderState
+from video.motion_thrift import decode_thriftily
 from video.still_border import hold_border
 
 
@@ -28,6 +30,8 @@ class DecodeStage:
             self._weights = next(codec.parameters())
         self._states: dict[str, DecoderState] = {}
         self._fps: dict[str, Fraction] = {}
+        # The last picture of live sessions, for those that are mixed.
+        self._last_B3HW: dict[str, torch.Tensor] = {}
 
     @torch.inference_mode()
     def prepare(self, inputs: SessionInputs) -> None:
@@ -49,7 +53,7 @@ class DecodeStage:
             return no_pictures(1 / self._fps[work.session])
         state, latent = self._states[work.session], work.latent
         latents_CTHW = latent.latents_CTHW.to(self._weights.device)
-        frames_BCTHW = self._codec.decode(latents_CTHW[None], state)
+        frames_BCTHW = self._decoded(work, latents_CTHW[None], state)
         if not bool(torch.isfinite(frames_BCTHW).all()):
             raise ModelError(
                 f"the model's pictures are no finite numbers in chunk {latent.index}: its weights "
@@ -65,14 +69,41 @@ class DecodeStage:
             reference_BCTHW=reference,
         )
 
+    def _decoded(
+        self, work: ChunkWork, latents_BCTHW: torch.Tensor, state: DecoderState
+    ) -> torch.Tensor:
+        """The chunk's pictures, cheaper if the chunk says so and the codec can."""
+        thrift, codec = work.thrift, self._codec
+        if thrift is None:
+            return codec.decode(latents_BCTHW, state)
+        if (
+            isinstance(codec, MotionCodec)
+            and isinstance(state, MotionDecoderState)
+            and (thrift.halves_rate or thrift.halves_size)
+        ):
+            frames_BCTHW = decode_thriftily(
+                codec,
+                latents_BCTHW,
+                state,
+                halves_rate=thrift.halves_rate,
+                halves_size=thrift.halves_size,
+                last_B3HW=self._last_B3HW.get(work.session),
+            )
+        else:
+            frames_BCTHW = codec.decode(latents_BCTHW, state)
+        self._last_B3HW[work.session] = frames_BCTHW[:, :, -1].clone()
+        return frames_BCTHW
+
     def reset(self, session: str) -> None:
         """Forget a session."""
+        self._last_B3HW.pop(session, None)
         self._states.pop(session, None)
         self._fps.pop(session, None)
 
     def memory_bytes(self, session: str) -> int:
         """Bytes of all that the session's decoder remembers, the portrait as read included."""
-        return tensor_bytes(self._states.get(session))
+        held = self._states.get(session), self._last_B3HW.get(session)
+        return sum(tensor_bytes(part) for part in held)
 
     def export_state(self, session: str) -> SessionState:
         """What the session's decoder remembers."""

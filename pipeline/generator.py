@@ -119,6 +119,7 @@ class AvatarGenerator:
             latent=pure_noise(self.seed, index, start_frame, resized(cond_CTHW, resolution)),
             audio_LCT=audio_LCT,
             cond_CTHW=cond_CTHW,
+            slack_s=-1.0 if self.thrift and self.thrift.leaves_out_steps else None,
             thrift=self.thrift,
         )
         if self._renewal.must_wait(index):

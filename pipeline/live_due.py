@@ -31,6 +31,11 @@ class DueTimes:
         if self.zero_s is None or not is_burst:
             self.zero_s = at_s + due_in_ms / 1000 - known * self.frame_s
 
+    def due_now(self, index: int, now_s: float) -> None:
+        """The viewer waits for this slice, if for any."""
+        if self.zero_s is not None:
+            self.zero_s = now_s - index * self.frame_s
+
     def due_s(self, index: int) -> float | None:
         """When a slice is due; None before anything is wanted."""
         return None if self.zero_s is None else self.zero_s + index * self.frame_s

@@ -262,16 +262,14 @@ class LiveEngine:
     def _act(self, seat: Seat, message: AnyMessage, at_s: float) -> None:
         session = seat.session
         if isinstance(message, Want):
-            session.want(message.until_index)
-            seat.due.said(message.due_in_ms, at_s)
+            seat.want(message.until_index, message.due_in_ms, at_s)
         elif isinstance(message, Speak):
             samples_T = np.frombuffer(message.pcm, "<i2").astype(np.int16)
             session.speak(message.utterance, message.epoch, samples_T)
         elif isinstance(message, EndUtterance):
             session.end(message.utterance, message.epoch)
         elif isinstance(message, Interrupt):
-            seat.is_fresh = True
-            session.interrupt(message.epoch)
+            seat.interrupt(message.epoch, at_s)
         elif isinstance(message, ExportState):
             seat.is_leaving = True
             self._export(seat)

@@ -13,7 +13,7 @@ from pipeline.live_session import LiveSession, LiveSlice
 
 # What a chunk may take beyond its usual time, and the clocks' grain.
 SLACK = 1.15
-GRAIN_S = 0.03
+GRAIN_S = 0.05
 # How much the latest chunk counts in the usual time.
 WEIGHT = 0.2
 
@@ -23,7 +23,8 @@ class Seat:
     """One session and its times.
 
     `took_s` is what a chunk usually takes until it is out, `busy_s` how long it keeps the engine.
-    One that `is_leaving` begins nothing until its state was exported.
+    One that `is_leaving` begins nothing until its state was exported. From `fresh_index` on nobody
+    has said when slices are due: after a beginning or an interrupt, None otherwise.
     """
 
     name: str
@@ -34,8 +35,22 @@ class Seat:
     busy_s: float
     begun: list[tuple[int, float]] = field(default_factory=list)
     num_chunks: int = 0
-    is_fresh: bool = True
+    fresh_index: int | None = 0
     is_leaving: bool = False
+
+    def want(self, until_index: int, due_in_ms: float, at_s: float) -> None:
+        """Let slices below an index be released; the viewer said when the next one is due."""
+        self.session.want(until_index)
+        self.due.said(due_in_ms, at_s)
+        if self.fresh_index is not None and self.session.next_index > self.fresh_index:
+            self.fresh_index = None
+
+    def interrupt(self, epoch: int, at_s: float) -> None:
+        """Drop what is older; the viewer has nothing left to show, so the next slice is due."""
+        if epoch > self.session.epoch:
+            self.session.interrupt(epoch)
+            self.fresh_index = self.session.next_index
+            self.due.due_now(self.session.next_index, at_s)
 
     def begin_at_s(self, others_s: float) -> float | None:
         """When the next chunk is to be begun if others may need the engine for `others_s`.
@@ -100,15 +115,10 @@ class Seat:
         return max(session.next_index, made - session.face.chunk_frames)
 
     def _judge(self, index: int, now_s: float) -> None:
-        """Climb the ladder by how late a chunk is; the first one after a beginning never is."""
+        """Climb the ladder by how late a chunk is; what comes first after a beginning never is."""
         due_s = self.due.due_s(index)
-        if due_s is None:
-            return
-        late_ms = 1000 * (now_s - due_s)
-        if self.is_fresh:
-            self.is_fresh = False
-            return
-        self.ladder = self.ladder.after(late_ms, now_s)
+        if due_s is not None and self.fresh_index is None:
+            self.ladder = self.ladder.after(1000 * (now_s - due_s), now_s)
 
     def release(self, now_s: float) -> list[LiveSlice]:
         """The slices to be sent now."""

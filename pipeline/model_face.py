@@ -4,6 +4,7 @@ Shape legend: B = batch (1), C = channels, H, W = rows and columns, L = layers, 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,21 +14,27 @@ from pipeline.catalog import is_bare_name
 from pipeline.chain import Chain, LocalChain
 from pipeline.errors import ChainFull, ModelError, PlanError
 from pipeline.generator import AvatarGenerator
+from pipeline.ladder import FEWER_STEPS, HALF_RATE, SMALLER
 from pipeline.live_face import FaceRefused, StageTime
 from pipeline.model import Model
-from pipeline.plan import Plan
+from pipeline.plan import Plan, PluginSpec
+from pipeline.plan_conflicts import LIVE_BYPASS, require_no_conflict
 from pipeline.plan_parse import load_plan
 from pipeline.session_state import SessionState
 from pipeline.speech import SpeechWindows
 from pipeline.sync import Pair
+from pipeline.thrift import Thrift
 from pipeline.timed_stage import TimedChain
 from video.crop import Crop, parse_crop
 from video.errors import ImageError
 from video.framing import Framing, framing_from_bytes
+from video.motion_codec import MotionCodec
 
 MAX_SIDE_PX = 1920
 MIN_SIDE_PX = 64
 MAX_LOOKAHEAD_FRAMES = 100
+# Half the sides save nothing worth having below: paint is 256 pixels wide whatever the portrait.
+MIN_SHRUNK_PX = 512
 
 
 class ModelFace:
@@ -39,14 +46,19 @@ class ModelFace:
         framing: Framing,
         lookahead_frames: int,
         times: TimedChain | None,
+        rungs: tuple[int, ...] = (),
     ) -> None:
-        """Show what `generator` makes as `framing` says; `times` are its chain's."""
+        """Show what `generator` makes as `framing` says; `times` are its chain's.
+
+        `rungs` of the ladder are those that save time here.
+        """
         self._generator, self._framing, self._times = generator, framing, times
         self.fps, self.sample_rate = generator.fps, generator.sample_rate
         self.size = framing.size
         self.chunk_frames = chunk_frames(generator.model, generator.plan)
         self.lookahead_frames = lookahead_frames
-        self.rungs: tuple[int, ...] = ()
+        self.rungs = rungs
+        self._generator.thrift = Thrift()
 
     def push(self, sound: AudioChunk) -> Iterator[Pair]:
         """Hear the next sound; give the pairs that are there by now."""
@@ -60,8 +72,12 @@ class ModelFace:
         return ((self._framing.compose(video), audio) for video, audio in pairs)
 
     def save_time(self, rung: int) -> None:
-        """Make the next chunks as that rung says."""
-        del rung
+        """Make the next chunks as that rung says; each saves what those before it do, too."""
+        self._generator.thrift = Thrift(
+            leaves_out_steps=rung >= FEWER_STEPS and FEWER_STEPS in self.rungs,
+            halves_rate=rung >= HALF_RATE and HALF_RATE in self.rungs,
+            halves_size=rung >= SMALLER and SMALLER in self.rungs,
+        )
 
     def stage_times(self) -> Sequence[StageTime]:
         """What stages did since this was asked last."""
@@ -144,7 +160,8 @@ class ModelFaces:
             raise FaceRefused("capacity", str(error)) from error
         except ImageError as error:
             raise FaceRefused("size", str(error)) from error
-        return ModelFace(generator, framing, self._lookahead_frames(chosen, sample_rate), times)
+        lookahead_frames = self._lookahead_frames(chosen, sample_rate)
+        return ModelFace(generator, framing, lookahead_frames, times, self._rungs(chosen, framing))
 
     def close(self) -> None:
         """Forget all sessions of the chains that were made here."""
@@ -186,7 +203,8 @@ class ModelFaces:
                 raise FaceRefused("plan", f"plan {name!r}: this chain runs {self.plan_name} only")
             return self._plan, self._given, None
         if name not in self._chains:
-            plan = self._plan if name in ("", self.plan_name) else _shipped_live_plan(name)
+            named = self._plan if name in ("", self.plan_name) else _shipped_live_plan(name)
+            plan = with_bypass(named)
             try:
                 chain = self._model.local_chain(plan)
             except (PlanError, ModelError) as error:
@@ -195,12 +213,36 @@ class ModelFaces:
             self._chains[name] = plan, chain, TimedChain(chain, names)
         return self._chains[name]
 
+    def _rungs(self, plan: Plan, framing: Framing) -> tuple[int, ...]:
+        """Rungs that save time: what stages elsewhere do is not for us to say."""
+        if self._given is not None:
+            return ()
+        found = [FEWER_STEPS] if LIVE_BYPASS in [spec.name for spec in plan.plugins] else []
+        if isinstance(self._model.codec, MotionCodec):
+            found.append(HALF_RATE)
+            if min(framing.face_BCHW.shape[-2:]) >= MIN_SHRUNK_PX:
+                found.append(SMALLER)
+        return tuple(found)
+
     def _lookahead_frames(self, plan: Plan, sample_rate: int) -> int:
         """Frames of sound beyond a chunk that must be heard before it can be made."""
         key = (chunk_frames(self._model, plan), sample_rate)
         if key not in self._lookahead:
             self._lookahead[key] = _measured_lookahead(self._model, *key)
         return self._lookahead[key]
+
+
+def with_bypass(plan: Plan) -> Plan:
+    """The plan with steps that may be left out when a chunk is late, if it can have any.
+
+    Chunks that are not late stay the same bit for bit.
+    """
+    bypassed = replace(plan, plugins=(*plan.plugins, PluginSpec(name=LIVE_BYPASS)))
+    try:
+        require_no_conflict(bypassed)
+    except PlanError:
+        return plan
+    return bypassed
 
 
 def chunk_frames(model: Model, plan: Plan) -> int:

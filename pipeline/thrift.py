@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thrift:
-    """How a chunk is made cheaper; plain is as good as can be.
+    """How a live chunk is made cheaper; without any of these it is as good as can be.
 
     `leaves_out_steps` bypasses what a plan's bypass may; `halves_rate` makes every second picture
     and mixes those between; `halves_size` makes pictures of half the sides and enlarges them.

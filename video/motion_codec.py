@@ -216,7 +216,7 @@ class MotionCodec(nn.Module):
                 self.render(
                     motion.part(len(smoothed), first, first + frames),
                     state.portrait_BCHW,
-                    _head_flow(smoothed[:, first : first + frames], state),
+                    rigid_flow(smoothed[:, first : first + frames], state),
                 )
                 for first in range(0, smoothed.shape[1], frames)
             ],
@@ -256,7 +256,7 @@ class MotionCodec(nn.Module):
         those of each latent that are wanted, all four by default.
         """
         field_N3SS, emitted_NCSS = self.fields(local_BKTGG, reading, frames)
-        return self._painted(field_N3SS, emitted_NCSS, canonical_B3HW, reading)
+        return self.painted(field_N3SS, emitted_NCSS, canonical_B3HW, reading)
 
     def streamed_motion(
         self,
@@ -273,20 +273,21 @@ class MotionCodec(nn.Module):
         shape = (len(local_BKTGG), -1, self.frames_per_latent)
         eased, last_B3SS = ease(torch.unflatten(field_N3SS, 0, shape), last_B3SS)
         field_N3SS = eased.flatten(0, 2)
-        return self._painted(field_N3SS, emitted_NCSS, canonical_B3HW, reading), last_B3SS
+        return self.painted(field_N3SS, emitted_NCSS, canonical_B3HW, reading), last_B3SS
 
     def still_field(self, canonical_B3HW: torch.Tensor) -> torch.Tensor:
         """Return the field of a face that does not differ from its portrait."""
         side = self.config.field_side
         return canonical_B3HW.new_zeros(len(canonical_B3HW), 3, side, side)
 
-    def _painted(
+    def painted(
         self,
         field_N3SS: torch.Tensor,
         emitted_NCSS: torch.Tensor,
         canonical_B3HW: torch.Tensor,
         reading: PortraitReading,
     ) -> FaceMotion:
+        """Return the motion of frames whose fields are known."""
         fine_N3FF = resize(field_N3SS, FINE, FINE)
         flow = fine_N3FF[:, :2].clone()
         paints = []
@@ -365,7 +366,7 @@ def warp_frames(
     return warp(portrait_B3HW.repeat_interleave(frames, dim=0), flow_N2HW, origin_xy)
 
 
-def _head_flow(poses_BF6: torch.Tensor, state: MotionDecoderState) -> torch.Tensor:
+def rigid_flow(poses_BF6: torch.Tensor, state: MotionDecoderState) -> torch.Tensor:
     """Return the rigid part of the flow [N, 2, 64, 64] in canonical pixels."""
     pivot = poses_BF6.new_tensor(PIVOT_XY)
     maps = zip(poses_BF6, state.depth_B1HW[:, 0], state.headness_B1HW[:, 0], strict=True)
