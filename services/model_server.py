@@ -15,7 +15,6 @@ from viva.v1.messages import (
     CloseSession,
     GatewayMessage,
     Hello,
-    ModelMessage,
     ModelReady,
     OpenSession,
     Ping,
@@ -55,7 +54,8 @@ class Engine(Protocol):
 
 # An engine that is warm and says everything to the callback, which may block while a gateway is
 # slow to read.
-EngineMaker = Callable[[Callable[[ModelMessage], None]], Engine]
+Tell = Callable[[AnyMessage], None]
+EngineMaker = Callable[[Tell], Engine]
 
 
 class SocketPathError(ValueError):
@@ -126,7 +126,7 @@ class ModelServer:
             if once:
                 return
 
-    def _tell(self, message: ModelMessage) -> None:
+    def _tell(self, message: AnyMessage) -> None:
         """Hand a message of the engine to the gateway, if there is one."""
         conversation = self._conversation
         if conversation is not None:
@@ -160,7 +160,7 @@ class Conversation:
             for session in tuple(self._sessions):
                 self._engine.post(CloseSession(session=session))
 
-    def tell(self, message: ModelMessage) -> None:
+    def tell(self, message: AnyMessage) -> None:
         """Send a message; slices wait for room."""
         if isinstance(message, SessionClosed | SessionFailed):
             self._sessions.discard(message.session)

@@ -17,7 +17,11 @@ from viva.v1.messages import ModelReady
 from services.model_link import ModelLink
 
 START_S = 180.0
+# A spare loads behind whatever else runs; beginning anew would only take it longer.
+SPARE_PATIENCE = 5
 STOP_S = 5.0
+# What hung up by itself ends with a status that says why.
+LAST_WORDS_S = 0.5
 POLL_S = 0.02
 log = logging.getLogger(__name__)
 
@@ -64,16 +68,17 @@ def spawned(arguments: Sequence[str], *, start_s: float = START_S) -> WorkerSour
     async def start(capacity: int | None) -> ModelWorker:
         process: subprocess.Popen[bytes] | None = None
         beside = [] if capacity is None else ["--spare", "--capacity", str(capacity)]
+        limit_s = start_s * (SPARE_PATIENCE if beside else 1)
         try:
-            async with asyncio.timeout(start_s):
+            async with asyncio.timeout(limit_s):
                 # Mode 0700, and gone once we are connected: nothing stays behind a gateway's death.
                 with tempfile.TemporaryDirectory(prefix="viva-") as folder:
                     process = _spawn([*arguments, *beside], Path(folder, "model"))
                     link = await _connect(process, Path(folder, "model"))
                 return ModelWorker(link=link, ready=await _ready(link), process=process)
         except (TimeoutError, ConnectionError) as error:
-            await _end(process, 0.0)
-            raise ModelUnavailable(_why(process, error, start_s)) from error
+            await _end(process, LAST_WORDS_S)
+            raise ModelUnavailable(_why(process, error, limit_s)) from error
         except BaseException:
             await _end(process, 0.0)
             raise

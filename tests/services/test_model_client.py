@@ -212,7 +212,7 @@ def test_a_killed_process_is_replaced_by_the_spare_and_frames_count_on() -> None
                 assert all(one.utterance == "u" for one in made if isinstance(one, Slice))
             assert model.num_restarts == 1
             assert model.pid != first
-            while psutil.pid_exists(first):
+            while psutil.pid_exists(first):  # noqa: ASYNC110  # no event
                 await asyncio.sleep(0.01)
             await warm(model)
 

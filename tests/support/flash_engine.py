@@ -3,7 +3,6 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +13,6 @@ from viva.v1.messages import (
     GatewayMessage,
     ImportState,
     Interrupt,
-    ModelMessage,
     ModelReady,
     OpenSession,
     SessionClosed,
@@ -26,6 +24,8 @@ from viva.v1.messages import (
     StageTrace,
     Want,
 )
+
+from services.model_server import Tell
 
 FPS = 25
 LOUD = 1000
@@ -100,7 +100,7 @@ class FlashEngine:
 
     def __init__(
         self,
-        on_message: Callable[[ModelMessage], None],
+        on_message: Tell,
         *,
         side: int = 16,
         capacity: int = 8,
