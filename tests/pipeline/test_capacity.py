@@ -24,5 +24,5 @@ def test_work_is_seconds_of_the_chain_for_a_second_of_video() -> None:
     [([], 0.48, 0.85), ([0.0], 0.48, 0.85), ([0.1], 0.0, 0.85), ([0.1], 0.48, 0.0)],
 )
 def test_no_measurement_is_no_capacity(times_s: list[float], chunk_s: float, share: float) -> None:
-    with pytest.raises(ValueError, match="measurement|share"):
+    with pytest.raises(ValueError, match=r"measurement|share"):
         capacity(times_s, chunk_s, share)
