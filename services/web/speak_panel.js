@@ -113,6 +113,8 @@ export class SpeakPanel extends EventTarget {
   async #send(file) {
     if (!file || !this.#session) return;
     this.file.value = '';
+    // What is half sent would be waited for, and keep the new sound waiting.
+    if (this.#sender) this.#session.say('agent.interrupt');
     this.interrupt();
     this.fileWords.textContent = `Reading ${file.name}…`;
     const pcm = await decode(file).catch((problem) => { this.interrupt(); throw problem; });

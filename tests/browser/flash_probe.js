@@ -24,12 +24,13 @@ registerProcessor('beep-listener', class extends AudioWorkletProcessor {
 });`;
 
 export class FlashProbe {
-  /** Flashes: {atMs, index, isSure}; beeps: {atMs}; frames: {atMs, index, epoch, session}. */
+  /** Flashes: {atMs, index, isSure}; frames: {atMs, index, epoch, session}. */
   flashes = [];
-  beeps = [];
   frames = [];
   loudMs = [];
-  #clockMs = Infinity;
+  // Where the audio clock stands against the page's, by quarters of a second: under load the
+  // audio clock loses time, so one difference for all is not enough.
+  #clocksMs = new Map();
   #wasFlash = true;
   #loudUntilS = -1;
   #shown = 0;
@@ -64,6 +65,7 @@ export class FlashProbe {
   forget() {
     this.flashes.length = 0;
     this.#beepTimesS.length = 0;
+    this.#clocksMs.clear();
     this.frames.length = 0;
     this.loudMs.length = 0;
   }
@@ -96,6 +98,12 @@ export class FlashProbe {
     return last === undefined || this.#pageMs(last) < sinceMs ? null : this.#pageMs(last);
   }
 
+  /** When sound above -48 dB was first heard at or after `sinceMs`; null if it never was. */
+  firstLoudMs(sinceMs) {
+    const first = this.loudMs.map((s) => this.#pageMs(s)).find((ms) => ms >= sinceMs);
+    return first ?? null;
+  }
+
   /** Call `act`, then give the milliseconds until silence that lasts `quietMs`. */
   async untilSilent(act, quietMs = 400, limitMs = 4000) {
     const beganMs = performance.now();
@@ -109,13 +117,17 @@ export class FlashProbe {
     }
   }
 
+  /** A message may come late, never early: the smallest difference around it is the clocks'. */
   #pageMs(contextS) {
-    return contextS * 1000 + this.#clockMs;
+    const quarter = Math.floor(contextS * 4);
+    const near = [quarter - 1, quarter, quarter + 1].map((q) => this.#clocksMs.get(q) ?? Infinity);
+    return contextS * 1000 + Math.min(...near);
   }
 
   #hear(timeS, rms) {
-    // A message may come late, never early: the smallest difference is the clocks' distance.
-    this.#clockMs = Math.min(this.#clockMs, performance.now() - timeS * 1000);
+    const quarter = Math.floor(timeS * 4);
+    const apartMs = performance.now() - timeS * 1000;
+    this.#clocksMs.set(quarter, Math.min(apartMs, this.#clocksMs.get(quarter) ?? Infinity));
     if (rms > SILENT_RMS) this.loudMs.push(timeS);
     if (this.loudMs.length > 20000) this.loudMs.splice(0, 10000);
     if (rms < BEEP_RMS) return;
