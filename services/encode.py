@@ -236,6 +236,7 @@ class OpusEncoder:
             "frame_duration": str(PACKET_MS),
             "fec": "1",
             "packet_loss": "10",
+            "compression_level": "5",
         }
         self._context = context
 

@@ -180,6 +180,8 @@ class MediaShare:
         self._encoders = encoders
         self._encodings: dict[Kind, _Encoding] = {}
         self._task: asyncio.Task[None] | None = None
+        self._next: tuple[int, npt.NDArray[np.uint8]] | None = None
+        self._has_next = asyncio.Event()
 
     @property
     def viewers(self) -> list[Viewer]:
@@ -231,13 +233,36 @@ class MediaShare:
         beats = self.source.subscribe()
         packer = SoundPacker(self.source.sample_rate, self.source.fps)
         opus = OpusEncoder()
+        pictures = asyncio.create_task(self._show(), name="viva encode pictures")
         try:
             while (beat := await beats.get()) is not None:
+                self._place(beat)
                 await self._sound(beat, packer, opus)
-                await self._pictures(beat, is_late=len(beats) > 1)
         finally:
             beats.close()
+            pictures.cancel()
+            await asyncio.gather(pictures, return_exceptions=True)
         self._ended()
+
+    def _place(self, beat: Beat) -> None:
+        """Make a picture the next to be encoded; one that nobody came to encode is left out."""
+        if self.epoch_s is None:
+            self.epoch_s = time.time() - float(tick_time_s(beat.tick, self.source.fps))
+        if beat.picture_HWC is None or self._next is not None:
+            self.figures.num_skipped += 1
+        if beat.picture_HWC is not None:
+            self._next = (beat.tick, beat.picture_HWC)
+            self._has_next.set()
+
+    async def _show(self) -> None:
+        """Encode pictures beside the sound, always the latest: a slow encoder makes fewer."""
+        while True:
+            await self._has_next.wait()
+            self._has_next.clear()
+            if self._next is not None:
+                (tick, picture_HWC), self._next = self._next, None
+                encodings = list(self._encodings.values())
+                await asyncio.gather(*(self._picture(e, tick, picture_HWC) for e in encodings))
 
     def _ended(self) -> None:
         """The stream is over: so is watching."""
@@ -246,11 +271,9 @@ class MediaShare:
             viewer.close()
 
     async def _sound(self, beat: Beat, packer: SoundPacker, opus: OpusEncoder) -> None:
-        """Encode a beat's sound first: it is what must not be late."""
+        """Encode a beat's sound and hand it out."""
         arrived_s = asyncio.get_running_loop().time()
         begin_s = tick_time_s(beat.tick, self.source.fps)
-        if self.epoch_s is None:
-            self.epoch_s = time.time() - float(begin_s)
         packets = await self._encoders.run(_encode_sound, packer, opus, beat)
         self.figures.sound_s += asyncio.get_running_loop().time() - arrived_s
         self.figures.num_packets += len(packets)
@@ -259,16 +282,6 @@ class MediaShare:
             ahead_s = Fraction(packed.pts, SOUND_RATE) - begin_s
             for viewer in self.viewers:
                 viewer.sound.put(packed, arrived_s + float(ahead_s))
-
-    async def _pictures(self, beat: Beat, *, is_late: bool) -> None:
-        """Encode a beat's picture once per kind in use; a late one is left out."""
-        if beat.picture_HWC is None or is_late:
-            self.figures.num_skipped += 1
-            return
-        encodings = list(self._encodings.values())
-        await asyncio.gather(
-            *(self._picture(each, beat.tick, beat.picture_HWC) for each in encodings)
-        )
 
     async def _picture(
         self, encoding: _Encoding, tick: int, picture_HWC: npt.NDArray[np.uint8]

@@ -37,7 +37,6 @@ from services.webrtc_tracks import PacketTrack, PictureTrack, SoundTrack, Watchi
 from services.webrtc_whip import WhipResource, whip_post
 
 Wants = Literal["sendrecv", "recvonly"]
-_GATHER_S = 10.0
 
 
 class Performs(Source, Listener, Protocol):
@@ -216,7 +215,10 @@ class Peer:
             if transceiver.sender.track is None and not (hears and transceiver.kind == "audio"):
                 transceiver.direction = "inactive"
         settle(peer, self.settings.ice)
-        await peer.setLocalDescription(await peer.createAnswer())
+        try:
+            await peer.setLocalDescription(await peer.createAnswer())
+        except Exception as error:  # noqa: BLE001 # what it chokes on came with the offer
+            raise in_one_line("offer", error) from None
         return str(peer.localDescription.sdp)
 
     def _offer_media(self, peer: RTCPeerConnection, performer: Performs) -> None:

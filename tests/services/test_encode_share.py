@@ -121,13 +121,19 @@ def test_dropped_pictures_are_skipped_and_sound_goes_on() -> None:
         await beats(source, range(1))
         source.tell(1, picture=False)
         await settled(source)
-        # Three beats at once: the encoder is late, and leaves pictures out.
-        for tick in (2, 3, 4):
-            source.tell(tick)
+        # The encoder is busy while four beats come: it leaves out all but the latest.
+        gate = threading.Event()
+        busy = [asyncio.create_task(encoders.run(gate.wait)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        for tick in (2, 3, 4, 5):
+            share._place(source.beat(tick))
+            source.tell(tick, picture=False)
+            await asyncio.sleep(0.01)
+        gate.set()
+        await asyncio.gather(*busy)
         await settled(source)
-        assert len(taken(viewer.sound)) == 10
-        assert share.figures.num_skipped == 2
-        assert [due.packed.pts // 3600 for due in taken(viewer.pictures)] == [0, 3, 4]
+        assert len(taken(viewer.sound)) == 12
+        assert [due.packed.pts // 3600 for due in taken(viewer.pictures)] == [0, 2, 5]
 
     run(work)
 
