@@ -123,9 +123,9 @@ class Conversation {
   #phase({ phase, position, reason, problem }) {
     document.body.dataset.phase = phase;
     this.stage.enter(phase, position);
-    this.stopButton.textContent = phase === 'live' ? 'End the session' : 'Cancel';
-    if (phase === 'making') this.#lookUp();
     const isOpen = phase === 'live' || phase === 'rejoining';
+    this.stopButton.textContent = isOpen ? 'End the session' : 'Cancel';
+    if (phase === 'making') this.#lookUp();
     this.interruptButton.disabled = phase !== 'live';
     this.speak.use(isOpen ? this.session : null);
     if (phase === 'live') this.#live();

@@ -47,7 +47,7 @@ async def _measured(page: Page, late_ms: int, *, over_webrtc: bool) -> Sync:
         " await video.play(); })()"
     )
     await start_probe(page)
-    await page.wait_for("probe.offsets().length >= 5", deadline_s=15)
+    await page.wait_for("probe.offsets().length >= 4", deadline_s=15)
     summary = await page.evaluate("probe.summary()")
     await page.evaluate("probe.stop()")
     return judged(summary)
