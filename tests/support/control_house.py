@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import numpy as np
@@ -31,7 +31,9 @@ RATE_HZ = 16_000
 class FakeGallery:
     """Two portraits that every picture is as good as."""
 
-    cast = {name: SimpleNamespace(name=name, title=name.title()) for name in ("ada", "kofi")}
+    cast: ClassVar = {
+        name: SimpleNamespace(name=name, title=name.title()) for name in ("ada", "kofi")
+    }
 
     async def find(self, name: str) -> bytes:
         if name not in self.cast:

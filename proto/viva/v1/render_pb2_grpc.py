@@ -78,7 +78,7 @@ class RenderServiceServicer:
 
     def SubmitRender(self, request, context):
         """Takes a job. The same `idempotency_key` with the same spec gives the job that was taken first,
-        with another spec ALREADY_EXISTS. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
+        with another spec FAILED_PRECONDITION. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

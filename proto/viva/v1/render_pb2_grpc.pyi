@@ -35,7 +35,7 @@ class RenderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RenderServiceAsyncStub: ...
     SubmitRender: _grpc.UnaryUnaryMultiCallable[_render_pb2.SubmitRenderRequest, _render_pb2.SubmitRenderResponse]
     """Takes a job. The same `idempotency_key` with the same spec gives the job that was taken first,
-    with another spec ALREADY_EXISTS. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
+    with another spec FAILED_PRECONDITION. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
     """
     GetRender: _grpc.UnaryUnaryMultiCallable[_render_pb2.GetRenderRequest, _render_pb2.GetRenderResponse]
     """What is known of a job; NOT_FOUND if there is none."""
@@ -57,7 +57,7 @@ class RenderServiceAsyncStub(RenderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitRender: _aio.UnaryUnaryMultiCallable[_render_pb2.SubmitRenderRequest, _render_pb2.SubmitRenderResponse]  # type: ignore[assignment]
     """Takes a job. The same `idempotency_key` with the same spec gives the job that was taken first,
-    with another spec ALREADY_EXISTS. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
+    with another spec FAILED_PRECONDITION. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
     """
     GetRender: _aio.UnaryUnaryMultiCallable[_render_pb2.GetRenderRequest, _render_pb2.GetRenderResponse]  # type: ignore[assignment]
     """What is known of a job; NOT_FOUND if there is none."""
@@ -82,7 +82,7 @@ class RenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_render_pb2.SubmitRenderResponse, _abc.Awaitable[_render_pb2.SubmitRenderResponse]]:
         """Takes a job. The same `idempotency_key` with the same spec gives the job that was taken first,
-        with another spec ALREADY_EXISTS. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
+        with another spec FAILED_PRECONDITION. Bad input fails here: INVALID_ARGUMENT with BadRequest details.
         """
 
     @_abc_1.abstractmethod
