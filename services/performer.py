@@ -112,8 +112,9 @@ class Performer:
 
     def end(self, utterance: str) -> None:
         """No more sound of it will come; twice is no error."""
-        self.ledger.end(utterance)
-        self._forward()
+        if not self._is_closed:
+            self.ledger.end(utterance)
+            self._forward()
 
     def interrupt(self, up_to: str | None = None) -> Position:
         """Stop what is said and forget what waits (up to an utterance): how far that came."""

@@ -17,7 +17,8 @@ def simulate(work_ms: list[float], num_ticks: int) -> tuple[list[int], int]:
     """How many slices wait after each tick, and how many ticks had none; 25 fps, chunks of 12."""
     credit = Credit(chunk_frames=12, fps=Fraction(25), margin_frames=2)
     under_way: list[tuple[float, int]] = []  # when a chunk is done, and its first index
-    queued, waiting, missed, num_chunks, free_ms = 0, [], 0, 0, 0.0
+    queued, missed, num_chunks, free_ms = 0, 0, 0, 0.0
+    waiting: list[int] = []
     for now_ms in range(0, num_ticks * 40, 5):
         while under_way and under_way[0][0] <= now_ms:
             _, first = under_way.pop(0)
