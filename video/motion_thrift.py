@@ -37,10 +37,9 @@ def decode_thriftily(
     frames_BCNHW = _made(codec, latents_BCTHW, state, portrait_BCHW, stride)
     if halves_size:
         count = frames_BCNHW.shape[2]
-        flat = F.interpolate(
-            frames_BCNHW.transpose(1, 2).flatten(0, 1), (height, width), mode="bilinear"
-        )
-        frames_BCNHW = flat.unflatten(0, (-1, count)).transpose(1, 2)
+        flat_NCHW = frames_BCNHW.transpose(1, 2).flatten(0, 1)
+        whole_NCHW = F.interpolate(flat_NCHW, (height, width), mode="bilinear")
+        frames_BCNHW = torch.unflatten(whole_NCHW, 0, (-1, count)).transpose(1, 2)
     return _mixed(frames_BCNHW, last_B3HW) if halves_rate else frames_BCNHW
 
 

@@ -1,5 +1,7 @@
 """When a live session saves time, and when it does better again."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from pipeline.ladder import HOLD, WELL, Ladder
@@ -7,7 +9,7 @@ from pipeline.ladder import HOLD, WELL, Ladder
 pytestmark = pytest.mark.unit
 
 
-def climbed(ladder: Ladder, lateness_ms: list[float], *, start_s: float = 0.0) -> list[Ladder]:
+def climbed(ladder: Ladder, lateness_ms: Sequence[float], *, start_s: float = 0.0) -> list[Ladder]:
     """Where it stands after each of these chunks, one every 480 ms."""
     found = []
     for index, late_ms in enumerate(lateness_ms):

@@ -1,8 +1,11 @@
 """The live engine in virtual time: order, interrupts, isolation, lateness, states."""
 
+import threading
+
 import numpy as np
 import pytest
 from viva.v1.messages import (
+    AnyMessage,
     CloseSession,
     ExportState,
     Hello,
@@ -20,6 +23,7 @@ from viva.v1.messages import (
     StageTrace,
 )
 
+from pipeline.live_timeline import TimelineSettings
 from tests.support.live_viewer import FRAME, RATE, Viewer, contents, tone
 
 pytestmark = pytest.mark.stream
@@ -294,11 +298,14 @@ def test_a_damaged_state_ends_the_session_with_one_line(state: bytes) -> None:
 
 
 def test_a_thread_of_its_own_works_and_ends() -> None:
-    import threading
-
     viewer = Viewer()
     said, answered = viewer.said, threading.Event()
-    viewer.engine._on_message = lambda message: (said.append(message), answered.set())  # type: ignore[func-returns-value]  # a spy
+
+    def heard(message: AnyMessage) -> None:
+        said.append(message)
+        answered.set()
+
+    viewer.engine._on_message = heard
     viewer.engine.start()
     viewer.engine.post(Ping(nonce=1))
     assert answered.wait(10)
@@ -308,8 +315,6 @@ def test_a_thread_of_its_own_works_and_ends() -> None:
 
 
 def test_too_much_sound_ends_the_session() -> None:
-    from pipeline.live_timeline import TimelineSettings
-
     viewer = Viewer(timeline=TimelineSettings(max_queued_s=2))
     viewer.open("a")
     viewer.speak("a", "u", tone(RATE))
