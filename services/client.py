@@ -151,7 +151,7 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         """Hang up."""
-        await self.channel.close()
+        await self.channel.close(None)
 
     async def describe(self) -> avatar_pb2.DescribeResponse:
         """What the server can do."""
@@ -162,7 +162,8 @@ class AsyncClient:
         self, portrait: str | Path | bytes, options: LiveOptions | None = None
     ) -> AsyncIterator[AsyncConversation]:
         """A live call, cancelled at the block's end if it has not ended."""
-        call = self._avatar.Converse(metadata=self._metadata)
+        begin: Any = self._avatar.Converse  # the stubs know no call that writes
+        call = begin(metadata=self._metadata)
         try:
             await call.write((options or LiveOptions()).first_message(portrait))
             yield AsyncConversation(call)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
 import numpy as np
@@ -156,7 +156,7 @@ def is_over(render: render_pb2.Render) -> bool:
 def reason_of(error: grpc.RpcError) -> str:
     """The word for programs in an error of ours, such as CAPACITY; "" if there is none."""
     # What is raised is a call, too, or says the same in asyncio; the stubs know neither.
-    said = getattr(error, "trailing_metadata", tuple)() or ()
+    said: Any = getattr(error, "trailing_metadata", tuple)() or ()
     for name, value in said:
         if name == "grpc-status-details-bin":
             return _reason_in(bytes(value))

@@ -112,6 +112,8 @@ class Deployment(Part):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    grpc_client_ca: Path | None = None
     tls: Tls | None = None
     model: str = "pocket"
     plan: str = ""
@@ -133,6 +135,8 @@ class Deployment(Part):
         """Refuse what contradicts itself."""
         if "*" in self.cors_origins:
             raise ValueError("cors_origins: '*' opens the API to every page: name the origins")
+        if self.grpc_client_ca is not None and self.tls is None:
+            raise ValueError("grpc_client_ca: mutual TLS needs tls, too: give cert and key")
         return self
 
     @property

@@ -181,7 +181,7 @@ class LiveSessions:
         finally:
             self._ending.discard(session.name)
             self._forget(session, reason)
-            self._let_in()
+            self.let_in()
 
     async def run(self) -> None:
         """Watch the time until cancelled: sessions end when they are due."""
@@ -330,7 +330,7 @@ class LiveSessions:
         self._count()
         self._log(session, "session ended", reason=session.reason or reason)
 
-    def _let_in(self) -> None:
+    def let_in(self) -> None:
         """Give free places to who waits, and tell the others their positions."""
         while not self.is_draining and (name := self.places.admit()):
             self.spawn(self._open_admitted(self._sessions[name]))

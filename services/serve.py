@@ -21,6 +21,7 @@ from services.json_log import log_as_json
 from services.live_studio import LiveStudio
 from services.model_client import ModelClient
 from services.model_worker import WorkerSource, attached, spawned
+from services.serve_grpc import grpc_beside
 from services.tracing import make_tracer
 from services.tts import find_voice
 
@@ -103,7 +104,13 @@ async def _serve(deployment: Deployment, keys: ApiKeys) -> int:
                     voice=find_voice(deployment.limits.max_text_chars),
                     tracer=tracer,
                 )
-                await _listen(build_gateway(backing), deployment, stop)
+                app = build_gateway(backing)
+                async with grpc_beside(
+                    deployment, app[PARTS], keys, voice=backing.voice, draining=stop.drain
+                ) as control:
+                    if control is not None:
+                        _say(f"grpc {deployment.host}:{control.port}\n")
+                    await _listen(app, deployment, stop)
                 tracer.close()
             finally:
                 await studio.close()

@@ -25,6 +25,9 @@ def serve(  # noqa: PLR0913 - one parameter per option
     ] = "laptop",
     host: Annotated[str | None, _option("host", "HOST", "Address to listen at.")] = None,
     port: Annotated[int | None, _option("port", "N", "Port; 0 takes a free one.")] = None,
+    grpc_port: Annotated[
+        int | None, _option("grpc-port", "N", "Serve gRPC, too, at this port; 0 takes a free one.")
+    ] = None,
     model: Annotated[str | None, _option("model", "NAME|DIR", "Model.")] = None,
     plan: Annotated[str | None, _option("plan", "NAME|FILE", "Plan.")] = None,
     chain: Annotated[
@@ -65,6 +68,7 @@ def serve(  # noqa: PLR0913 - one parameter per option
         top = {
             "host": host,
             "port": port,
+            "grpc_port": grpc_port,
             "model": model,
             "plan": plan,
             "threads": threads,

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from grpc_status.rpc_status import aio as rpc_status
+from grpc_status.rpc_status import aio as rpc_status  # type: ignore[attr-defined]  # not in stubs
 from viva.v1 import avatar_pb2, common_pb2
 
 from services.client_words import reason_of
@@ -15,11 +16,13 @@ from services.live_model import ModelRefused
 from tests.support.control_house import (
     END_STREAM,
     END_UTTERANCE,
+    EOF,
     RATE_HZ,
     config_message,
     control_message,
     hosted,
     noise,
+    said_last,
     sound_message,
     sound_of,
     talk,
@@ -141,21 +144,21 @@ def test_ping_pong() -> None:
     asyncio.run(run())
 
 
-async def read_until(call: object, kind: int, utterance: str) -> list[avatar_pb2.ConverseResponse]:
+async def read_until(call: Any, kind: int, utterance: str) -> list[avatar_pb2.ConverseResponse]:
     """What comes up to an event."""
     came = []
     while True:
-        one = await call.read()  # type: ignore[attr-defined]  # the stubs have one call for all
-        assert one is not grpc.aio.EOF
+        one = await call.read()
+        assert one is not EOF
         came.append(one)
         if one.event.kind == kind and one.event.utterance == utterance:
             return came
 
 
-async def rest_of(call: object) -> list[avatar_pb2.ConverseResponse]:
+async def rest_of(call: Any) -> list[avatar_pb2.ConverseResponse]:
     """What still comes."""
     came = []
-    while (one := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # as above
+    while (one := await call.read()) is not EOF:
         came.append(one)
     return came
 
@@ -245,7 +248,8 @@ def test_timeout_on_sleeping_server() -> None:
 def test_unimplemented_method_and_service(method: str) -> None:
     async def run() -> None:
         async with hosted() as house:
-            call = house.channel.unary_unary(method)
+            channel: Any = house.channel  # bytes as they are: no serializers
+            call = channel.unary_unary(method)
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await call(b"")
             assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -267,7 +271,7 @@ def test_custom_metadata() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await failing.read()
             assert ("x-request-id", "r-42") in list(failed.value.initial_metadata())
-            assert dict(failed.value.trailing_metadata())["x-echo-bin"] == b"\x0a\x0b\x00"
+            assert said_last(failed.value)["x-echo-bin"] == b"\x0a\x0b\x00"
             assert reason_of(failed.value) == "CONFIG_FIRST"
 
     asyncio.run(run())
@@ -296,7 +300,7 @@ def test_special_status_message() -> None:
 
     async def run() -> None:
         async with hosted() as house:
-            house.model.open = refuse_special  # type: ignore[method-assign]
+            house.model.open = refuse_special  # type: ignore[method-assign, assignment]  # for this test
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await talk(house.stub, [config_message()])
             assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT

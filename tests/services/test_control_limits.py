@@ -24,6 +24,7 @@ from services.converse_call import CallTerms
 from services.limits import Rate, RateLimit
 from tests.support.control_house import (
     END_STREAM,
+    EOF,
     Hosted,
     config_message,
     hosted,
@@ -51,7 +52,7 @@ async def forever(
 
 async def read_on(call: Any) -> None:
     """Read to the end."""
-    while await call.read() is not grpc.aio.EOF:
+    while await call.read() is not EOF:
         pass
 
 
@@ -123,7 +124,8 @@ def test_idle_and_endless_sessions_end_with_a_status() -> None:
         async with hosted(terms=terms) as house:
             came = [one async for one in house.stub.Converse(forever(QUIET), timeout=10)]
             assert came[-2].event.kind == avatar_pb2.EVENT_KIND_CLOSING
-            return came[-1].status
+            status: avatar_pb2.SessionStatus = came[-1].status
+            return status
 
     idle = asyncio.run(last(CallTerms(idle_timeout_s=0.2)))
     assert idle.reason == avatar_pb2.END_REASON_IDLE_TIMEOUT
@@ -138,7 +140,7 @@ def test_a_drain_lets_live_calls_end_with_a_status_and_takes_no_more() -> None:
             assert (await call.read()).HasField("session_started")
             draining = asyncio.create_task(house.control.drain(5.0))
             came = []
-            while (one := await call.read()) is not grpc.aio.EOF:
+            while (one := await call.read()) is not EOF:
                 came.append(one)
             assert came[-1].status.reason == avatar_pb2.END_REASON_DRAINING
             await draining

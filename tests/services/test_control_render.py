@@ -16,7 +16,7 @@ from services.client import AsyncClient, Connection, is_over
 from services.client_words import reason_of
 from services.control import ControlConfig
 from services.job_queue import JobState
-from tests.support.control_house import hosted
+from tests.support.control_house import hosted, said_last
 from tests.support.fake_queue import FakeQueue
 
 pytestmark = pytest.mark.unit
@@ -138,7 +138,7 @@ def test_bad_input_fails_at_submit_naming_the_field(
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await stub.SubmitRender(request_message)
         assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert field.encode() in dict(failed.value.trailing_metadata())["grpc-status-details-bin"]
+        assert field.encode() in said_last(failed.value)["grpc-status-details-bin"]
         assert not queue.jobs
 
     with_server(test)

@@ -26,6 +26,7 @@ from tests.support.fake_model import FakeModel, FakeSettings
 
 SMALL = FakeSettings(width=64, height=64, work_ms=5.0)
 RATE_HZ = 16_000
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stubs
 
 
 class FakeGallery:
@@ -96,7 +97,7 @@ async def hosted(
     try:
         yield Hosted(control, model, places, channel)
     finally:
-        await channel.close()
+        await channel.close(None)
         await control.stop()
         await model.close()
         threads.shutdown(wait=True)
@@ -152,6 +153,12 @@ def sound_of(responses: Sequence[avatar_pb2.ConverseResponse], utterance: str) -
         for one in media
         if one.HasField("pcm_sound") and one.utterance == utterance
     )
+
+
+def said_last(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """What a call that failed said at its end."""
+    pairs: Any = error.trailing_metadata()  # pairs, which the stubs do not know
+    return dict(pairs)
 
 
 async def until_free(places: Places, timeout_s: float = 5.0) -> None:

@@ -1,0 +1,94 @@
+"""The gRPC side of `viva serve`: live calls on the same places and keys as HTTP sessions."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from services.auth import ApiKeys
+from services.deployment import Deployment, DeploymentError
+from services.gateway_parts import Parts
+from services.limits import RateLimit
+from services.tts import TextToSpeech
+
+if TYPE_CHECKING:
+    from services.control import Control, ControlConfig
+    from services.job_queue import JobQueue
+
+
+@contextlib.asynccontextmanager
+async def grpc_beside(
+    deployment: Deployment,
+    parts: Parts,
+    keys: ApiKeys,
+    *,
+    voice: TextToSpeech | None,
+    draining: asyncio.Event,
+    queue: "JobQueue | None" = None,
+) -> AsyncIterator["Control | None"]:
+    """A gRPC server for as long as the block lasts, if the deployment has a port for one.
+
+    Once `draining` is set live calls are ended with a status, within the deployment's time.
+
+    Raises:
+        DeploymentError: it cannot listen, or the package is missing.
+    """
+    if deployment.grpc_port is None:
+        yield None
+        return
+    try:
+        from services.control import ControlError, encoding_threads, start_control
+        from services.control_auth import Gate
+        from services.control_converse import LiveHouse
+        from services.converse_call import CallTerms
+    except ImportError as error:
+        reason = f"grpc_port needs the package {error.name}: pip install 'viva-voce[grpc]'"
+        raise DeploymentError(reason) from error
+    sessions, limits = deployment.sessions, deployment.limits
+    threads = encoding_threads()
+    house = LiveHouse(
+        model=parts.model,
+        places=parts.sessions.places,
+        gallery=parts.portraits,
+        threads=threads,
+        voice=voice,
+        released=parts.sessions.let_in,
+        terms=CallTerms(
+            idle_timeout_s=sessions.idle_timeout_s,
+            max_duration_s=sessions.max_duration_s,
+            max_queued_s=min(120, int(limits.max_queued_s)),
+        ),
+    )
+    rate = RateLimit(limits.request_rate, asyncio.get_running_loop().time)
+    gate = Gate(keys=keys, tokens=parts.gate.tokens, rate=rate)
+    try:
+        control = await start_control(control_config(deployment), gate, house=house, queue=queue)
+    except ControlError as error:
+        threads.shutdown()
+        raise DeploymentError(str(error)) from error
+    drain = asyncio.create_task(_drain(control, draining, sessions.drain_s))
+    try:
+        yield control
+    finally:
+        drain.cancel()
+        await asyncio.gather(drain, return_exceptions=True)
+        await control.stop()
+        threads.shutdown(wait=True)
+
+
+async def _drain(control: "Control", draining: asyncio.Event, deadline_s: float) -> None:
+    """End live calls once it is time."""
+    await draining.wait()
+    await control.drain(deadline_s)
+
+
+def control_config(deployment: Deployment) -> "ControlConfig":
+    """Where gRPC listens: the same host and certificate as HTTP, another port."""
+    from services.control import ControlConfig, ControlTls
+
+    tls = deployment.tls
+    return ControlConfig(
+        host=deployment.host,
+        port=deployment.grpc_port or 0,
+        tls=tls and ControlTls(cert=tls.cert, key=tls.key, client_ca=deployment.grpc_client_ca),
+    )
