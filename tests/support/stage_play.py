@@ -16,7 +16,7 @@ from tests.support.virtual_time import run_virtual
 RATE = 48_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # asyncio prints what a main task returns
 class Play:
     """What a play is made with, and what was seen and heard of it."""
 
