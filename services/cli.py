@@ -18,6 +18,8 @@ from pipeline.errors import ChainDown, ChainError, ModelError, PlanError
 from services.calibrate import calibrate
 from services.chain_commands import chain_app
 from services.evaluate import eval_app
+from services.job_commands import jobs_app
+from services.job_queue import JobError
 from services.options import (
     PORTRAIT_HELP,
     OptionError,
@@ -47,6 +49,7 @@ BAD_INPUT = (
     AudioError,
     ChainError,
     ImageError,
+    JobError,
     ModelError,
     MovieError,
     OptionError,
@@ -74,6 +77,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(eval_app, name="eval")
 app.add_typer(plan_app, name="plan")
 app.add_typer(chain_app, name="chain")
+app.add_typer(jobs_app, name="jobs", no_args_is_help=True)
 
 
 def main() -> NoReturn:

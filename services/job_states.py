@@ -167,10 +167,22 @@ def given_back(record: JobRecord, now_s: float) -> JobRecord:
 
 
 def failed(
-    record: JobRecord, reason: str, detail: str, now_s: float, rules: QueueRules, *, for_good: bool
+    record: JobRecord,
+    reason: str,
+    detail: str,
+    now_s: float,
+    rules: QueueRules,
+    *,
+    for_good: bool = False,
+    is_blameless: bool = False,
 ) -> JobRecord:
-    """The job after a failure: queued again after a rest, or failed for good."""
+    """The job after a failure: queued again after a rest, or failed for good.
+
+    A blameless one (no space on the disk) is tried for ever, with ever longer rests.
+    """
     failures = record.failures + 1
+    if is_blameless:
+        failures = min(failures, rules.max_failures - 1)
     job = replace(record.job, error_reason=reason, error_detail=detail)
     if for_good or failures >= rules.max_failures:
         return _changed(record, _S.FAILED, _ended(job, now_s), failures=failures)
@@ -186,7 +198,6 @@ def abandoned(record: JobRecord, now_s: float, rules: QueueRules) -> JobRecord:
         "the worker stopped answering: the job goes on from its last whole segment",
         now_s - rules.delay_s(record.failures + 1),
         rules,
-        for_good=False,
     )
 
 

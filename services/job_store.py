@@ -85,21 +85,29 @@ class JobStore:
         self._engine.dispose()
 
     def add(
-        self, request: JobRequest, now_s: float, *, key: str = "", owner: str = ""
+        self,
+        request: JobRequest,
+        now_s: float,
+        *,
+        key: str = "",
+        owner: str = "",
+        asked: JobRequest | None = None,
     ) -> tuple[Job, bool]:
         """A queued job, and whether it is a new one: the same key gives the same job.
+
+        `asked` is the request as the caller wrote it, where inputs have been fetched meanwhile.
 
         Raises:
             JobConflict: the key stands for another request.
         """
         job = Job(id=uuid.uuid4().hex, state=JobState.QUEUED, request=request, created_at_s=now_s)
-        digest = request_digest(request)
+        digest = request_digest(asked or request)
         record = JobRecord(job=job, owner=owner, key=key, digest=digest, available_at_s=now_s)
         try:
             with self._engine.begin() as connection:
                 connection.execute(_jobs.insert().values(**_columns(record)))
         except sa.exc.IntegrityError:
-            return self._same(record), False
+            return self._same(asked or request, record), False
         return job, True
 
     def find_key(self, request: JobRequest, key: str, owner: str) -> Job | None:
@@ -120,9 +128,9 @@ class JobStore:
             )
         return known.job
 
-    def _same(self, record: JobRecord) -> Job:
+    def _same(self, asked: JobRequest, record: JobRecord) -> Job:
         """The job that has the record's key."""
-        known = self.find_key(record.job.request, record.key, record.owner)
+        known = self.find_key(asked, record.key, record.owner)
         if known is None:
             raise JobConflict(f"job {record.job.id} came and went at once: submit it again")
         return known
@@ -208,13 +216,29 @@ class JobStore:
         return self._change(lease, lambda record: given_back(record, now_s))
 
     def fail(
-        self, lease: Lease, reason: str, detail: str, now_s: float, *, for_good: bool
+        self,
+        lease: Lease,
+        reason: str,
+        detail: str,
+        now_s: float,
+        *,
+        for_good: bool = False,
+        is_blameless: bool = False,
     ) -> JobRecord:
         """Note that the job failed; it is tried again unless `for_good`, or too often."""
-        return self._change(
-            lease,
-            lambda record: failed(record, reason, detail, now_s, self.rules, for_good=for_good),
-        )
+
+        def change(record: JobRecord) -> JobRecord:
+            return failed(
+                record,
+                reason,
+                detail,
+                now_s,
+                self.rules,
+                for_good=for_good,
+                is_blameless=is_blameless,
+            )
+
+        return self._change(lease, change)
 
     def succeed(self, lease: Lease, result: Result, now_s: float) -> JobRecord:
         """Note where the job's film lies."""

@@ -6,7 +6,9 @@ Everything goes to stderr, so that stdout stays for results.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +18,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+if TYPE_CHECKING:
+    from services.job_queue import Job
 
 
 @contextmanager
@@ -41,6 +46,34 @@ def progress_bar(
             bar.update(task, completed=done, total=total, rates=rates)
 
         yield show
+
+
+@contextmanager
+def job_bar(name: str) -> "Iterator[Callable[[Job], None]]":
+    """Give a function that takes a job as often as it changes."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames  {task.fields[rates]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None, rates="queued")
+
+        def show(job: "Job") -> None:
+            total = job.num_frames_total or None
+            rates = describe_job(job)
+            bar.update(task, completed=job.num_frames_done, total=total, rates=rates)
+
+        yield show
+
+
+def describe_job(job: "Job") -> str:
+    """How fast a job goes and when it will be done, as a person reads it."""
+    if not job.fps:
+        return job.state.value
+    eta = "" if job.eta_s < 0 else f"  ETA {timedelta(seconds=round(job.eta_s))}"
+    return f"{job.state.value}  {job.fps:.1f} fps{eta}"
 
 
 def describe_rates(done: int, elapsed_s: float, fps: Fraction) -> str:

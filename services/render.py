@@ -136,12 +136,12 @@ def render(
         require_previewable(request)
     sound = CappedSound(request.audio, request.max_seconds)
     _require_separate_output(request)
-    framing = _open_framing(request)
+    framing = request_framing(request)
     recording = Recording()
     with (
         trace_file(request.trace, recording, overwrite=request.overwrite),
         _open_recorder(request, sound, framing) as recorder,
-        _open_generator(request, sound, framing, recording) as generator,
+        open_generator(request, sound, framing, recording) as generator,
     ):
         loaded_s = clock()
         total = sound.expected_frames(generator.fps)
@@ -155,7 +155,7 @@ def render(
     return replace(summary, stats=recording.timings()) if request.stats else summary
 
 
-def _open_framing(request: RenderRequest) -> Framing:
+def request_framing(request: RenderRequest) -> Framing:
     """The request's portrait, as the model and the viewer see it."""
     _, config = read_config(request.model)
     framing = open_framing(
@@ -209,7 +209,7 @@ def _is_same_file(path: Path, other: Path) -> bool:
 
 
 @contextmanager
-def _open_generator(
+def open_generator(
     request: RenderRequest, sound: CappedSound, framing: Framing, recording: Recording
 ) -> Iterator[AvatarGenerator]:
     """A session of the request's portrait and rate; cheap checks come before the weights."""

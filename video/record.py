@@ -23,7 +23,6 @@ Shape legend: T = frames or samples, H = height, W = width, C = channels.
 import contextlib
 import errno
 import fcntl
-import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -35,13 +34,22 @@ from typing import Any, Protocol, Self
 import av
 import numpy as np
 import numpy.typing as npt
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
-from av.video.stream import VideoStream
 
 from video.chunk import VideoChunk
 from video.errors import RecordError
+from video.mp4 import (
+    CRF,
+    FRAGMENTED,
+    PRESET,
+    audio_stream,
+    copy_fast_start,
+    encodable,
+    mp4_writer,
+    timescale,
+    video_stream,
+)
 from video.output_file import OutputFile
 
 AAC_SAMPLE_RATES = frozenset(
@@ -52,13 +60,8 @@ X264_PRESETS = (
     *("medium", "slow", "slower", "veryslow"),
 )
 _SIDE_LIMIT_PX = 8192
-_KEYFRAME_SECONDS = 2
 # FFmpeg's errors derive from OSError, ValueError or EOFError according to their number.
 _FAILURES = (OSError, ValueError, av.error.FFmpegError)
-_BT709 = 1
-_LIMITED_RANGE = 1
-_FRAGMENTED = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
-_FAST_START = {"movflags": "faststart"}
 
 
 class SoundChunk(Protocol):
@@ -101,8 +104,8 @@ class Mp4Recorder:
         fps: Fraction,
         sample_rate: int,
         overwrite: bool = False,
-        crf: int = 18,
-        preset: str = "veryfast",
+        crf: int = CRF,
+        preset: str = PRESET,
     ) -> None:
         """Check everything that can be checked, then create the partial file."""
         self.path = Path(path)
@@ -124,9 +127,9 @@ class Mp4Recorder:
         self._output = OutputFile(self.partial_path)
         self._container: OutputContainer | None = None
         with self._failing("cannot be started"):
-            self._container = _writer(self._output, _FRAGMENTED, self._timescale)
-            self._video = _video_stream(self._container, self._size, self._fps, crf, preset)
-            self._audio = _audio_stream(self._container, sample_rate)
+            self._container = mp4_writer(self._output, FRAGMENTED, self._timescale)
+            self._video = video_stream(self._container, self._size, self._fps, crf, preset)
+            self._audio = audio_stream(self._container, sample_rate)
 
     def write_video(self, chunk: VideoChunk) -> None:
         """Append frames; `chunk.pts` must continue where the last chunk ended.
@@ -138,11 +141,7 @@ class Mp4Recorder:
         self._check_frames(chunk)
         with self._failing("cannot be written"):
             for frame_HWC in chunk.frames_THWC:
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
-                frame = frame.reformat(
-                    format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-                )
-                frame.pts, frame.time_base = self.num_frames, 1 / self._fps
+                frame = encodable(frame_HWC, self.num_frames, self._fps)
                 self._mux(container, self._video.encode(frame))
                 self.num_frames += 1
 
@@ -303,9 +302,8 @@ class Mp4Recorder:
 
     @property
     def _timescale(self) -> int:
-        """Ticks a second in which both frames and samples are whole, where 32 bits can hold it."""
-        ticks = math.lcm(self._sample_rate, self._fps.numerator)
-        return ticks if ticks < 2**31 else self._sample_rate
+        """Ticks a second of the file's own clock."""
+        return timescale(self._sample_rate, self._fps)
 
     def _mux(self, container: OutputContainer, packets: "Iterable[Packet[Any]]") -> None:
         for packet in packets:
@@ -315,21 +313,8 @@ class Mp4Recorder:
     def _copy_fast_start(self) -> None:
         """Copy the partial file's packets into a file whose index is in front."""
         self._copy_path.unlink(missing_ok=True)  # left by a crash, or a link that would be followed
-        output = OutputFile(self._copy_path)
-        with (
-            output,
-            av.open(str(self.partial_path)) as reader,
-            _writer(output, _FAST_START, self._timescale) as writer,
-        ):
-            wanted = [s for s in reader.streams if s.type == "video" or self.num_samples]
-            copies = {s.index: writer.add_stream_from_template(s) for s in wanted}
-            for packet in reader.demux(wanted):
-                if packet.dts is not None:  # the demuxer's end marker has none
-                    packet.stream = copies[packet.stream.index]
-                    writer.mux(packet)
-                    output.check()
-            writer.close()
-            output.check()
+        kinds = ("video", "audio") if self.num_samples else ("video",)
+        copy_fast_start(self.partial_path, self._copy_path, self._timescale, kinds)
 
     @contextlib.contextmanager
     def _failing(self, what: str) -> Iterator[None]:
@@ -349,41 +334,6 @@ class Mp4Recorder:
             f"{self._name}: {what} ({' '.join(str(reason).split())}): "
             "check free space and permissions, or choose another output"
         )
-
-
-def _video_stream(
-    container: OutputContainer, size: tuple[int, int], fps: Fraction, crf: int, preset: str
-) -> VideoStream:
-    """An H.264 stream in BT.709, a keyframe (and with it a fragment) every two seconds."""
-    # The number of threads changes the bytes; two is what the smallest machine has.
-    stream = container.add_stream(
-        "libx264", rate=fps, options={"crf": str(crf), "preset": preset, "threads": "2"}
-    )
-    stream.width, stream.height = size
-    stream.pix_fmt = "yuv420p"
-    context = stream.codec_context
-    context.gop_size = round(fps * _KEYFRAME_SECONDS)
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
-    context.color_range = _LIMITED_RANGE
-    return stream
-
-
-def _audio_stream(container: OutputContainer, sample_rate: int) -> AudioStream:
-    """A mono AAC stream with bits for the bandwidth: 4 per sample, at least 32 kb/s."""
-    stream = container.add_stream("aac", rate=sample_rate, layout="mono", format="fltp")
-    stream.codec_context.bit_rate = min(192_000, max(32_000, 4 * sample_rate))
-    return stream
-
-
-def _writer(output: OutputFile, options: dict[str, str], timescale: int) -> OutputContainer:
-    """An MP4 to write, without dates and version tags, its own clock ticking `timescale` a second.
-
-    The default of 1000 would round the lengths of the tracks to milliseconds.
-    """
-    fixed = {"fflags": "bitexact", "movie_timescale": str(timescale)}
-    return av.open(
-        output, "w", format="mp4", options={**options, **fixed}, io_open=output.open_again
-    )
 
 
 def _printable(path: Path) -> str:

@@ -1,0 +1,158 @@
+"""What a job asks for, looked at before it is taken and read again when it is worked on.
+
+Nothing here imports torch, so that a server's border stays light: sound up to ten minutes is read
+to its end, longer sound to its header (its end is read before anything is rendered), pictures are
+decoded.
+"""
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from audio.errors import AudioError
+from audio.source import FileSource, probe
+from pipeline.cast import read_cast
+from pipeline.catalog import configs_folder, model_path
+from services.captions import CaptionsError, read_words
+from services.job_files import JobFiles
+from services.job_queue import JobRefused, JobRequest
+from services.options import (
+    MAX_SEED,
+    OptionError,
+    RenderRequest,
+    parse_fps,
+    parse_frame,
+    parse_mode,
+    parse_size,
+)
+from video.errors import ImageError
+from video.picture import decode_picture, read_picture_file
+
+MAX_LABEL_CHARACTERS = 64
+MAX_LABELS, MAX_LABEL_BYTES = 32, 256
+MAX_SOUND_S = 24 * 3600
+READ_WHOLE_S = 600
+LOUDNESS_LUFS = (-40.0, -5.0)
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def fetched(request: JobRequest, files: JobFiles) -> JobRequest:
+    """The request with all it names checked and kept by the server.
+
+    Raises:
+        JobRefused: names the field, and says what is wrong with it.
+    """
+    _check_words(request)
+    _check_choices(request, files)
+    portrait = request.portrait
+    if portrait not in _cast(request.model or "pocket"):
+        portrait = files.fetch(portrait, "portrait")
+    if not request.audio:
+        raise JobRefused("audio", "audio is missing: give a sound file")
+    audio = files.fetch(request.audio, "audio")
+    captions = files.fetch(request.captions, "captions") if request.captions else ""
+    if request.output_url:
+        files.require_allowed(request.output_url, "output_url")
+    kept = replace(request, portrait=portrait, audio=audio, captions=captions)
+    _check_inputs(render_request(kept, files, Path("film.mp4")), kept, files)
+    return kept
+
+
+def render_request(request: JobRequest, files: JobFiles, out: Path) -> RenderRequest:
+    """A kept request as a render to `out`; empty choices are the model's.
+
+    Raises:
+        JobRefused: an input is not there any more, or a choice cannot be.
+    """
+    model = request.model or "pocket"
+    try:
+        return RenderRequest(
+            portrait=_portrait(request.portrait, model, files),
+            audio=files.input(request.audio),
+            out=out,
+            model=model,
+            plan=request.plan or None,
+            mode=parse_mode(request.mode) if request.mode else None,
+            seed=request.seed,
+            size=_size(request),
+            fps=parse_fps(str(Fraction(request.fps))) if request.fps else None,
+            frame=parse_frame(request.frame) if request.frame else "auto",
+        )
+    except OptionError as error:
+        raise JobRefused(_field(str(error)), str(error)) from error
+
+
+def _portrait(word: str, model: str, files: JobFiles) -> Path:
+    """The portrait's file."""
+    return _cast(model).get(word) or files.input(word)
+
+
+def _cast(model: str) -> dict[str, Path]:
+    """The model's own portraits by name."""
+    return {member.name: member.path for member in read_cast(model_path(model))}
+
+
+def _size(request: JobRequest) -> tuple[int, int] | None:
+    if not (request.width or request.height):
+        return None
+    return parse_size(f"{request.width}x{request.height}")
+
+
+def _field(message: str) -> str:
+    """The field that an option's complaint is about."""
+    match = re.match(r"--([a-z-]+)", message)
+    return match[1].replace("-", "_") if match else "request"
+
+
+def _check_words(request: JobRequest) -> None:
+    """Refuse texts and numbers out of range."""
+    label = request.label
+    if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
+        raise JobRefused("label", f"label: one line of at most {MAX_LABEL_CHARACTERS} characters")
+    low, high = LOUDNESS_LUFS
+    if request.loudness_lufs and not low <= request.loudness_lufs <= high:
+        raise JobRefused("loudness_lufs", f"loudness_lufs: choose {low:.0f} to {high:.0f}, or 0")
+    if not 0 <= request.seed <= MAX_SEED:
+        raise JobRefused("seed", f"seed: choose 0 to {MAX_SEED}")
+    words = [text.encode() for pair in request.labels.items() for text in pair]
+    if len(request.labels) > MAX_LABELS or any(len(word) > MAX_LABEL_BYTES for word in words):
+        raise JobRefused("labels", f"labels: at most {MAX_LABELS} of {MAX_LABEL_BYTES} bytes")
+    if len(request.consent) > 1024:
+        raise JobRefused("consent", "consent: at most 1024 characters")
+
+
+def _check_choices(request: JobRequest, files: JobFiles) -> None:
+    """Refuse models and plans that are none of the server's."""
+    for field, word, folder in (
+        ("model", request.model, configs_folder() / "models"),
+        ("plan", request.plan, configs_folder() / "plans"),
+    ):
+        if not word:
+            continue
+        named = folder / (word if field == "model" else f"{word}.yaml")
+        if not (_NAME.fullmatch(word) and named.exists()):
+            if not Path(word).exists():
+                raise JobRefused(field, f"there is no {field} {word[:64]!r} here")
+            files.require_allowed(word, field)
+
+
+def _check_inputs(render: RenderRequest, request: JobRequest, files: JobFiles) -> None:
+    """Refuse inputs that cannot be used."""
+    try:
+        decode_picture(read_picture_file(render.portrait, "portrait"), "portrait")
+        duration_s = probe(render.audio).duration_s
+        if duration_s is not None and duration_s > MAX_SOUND_S:
+            raise JobRefused("audio", f"audio lasts over {MAX_SOUND_S} s: cut it into parts")
+        if duration_s is not None and duration_s <= READ_WHOLE_S:
+            for _ in FileSource(render.audio).chunks():
+                pass
+    except ImageError as error:
+        raise JobRefused("portrait", str(error)) from error
+    except AudioError as error:
+        raise JobRefused("audio", str(error).replace(str(render.audio), "audio")) from error
+    if request.captions:
+        try:
+            read_words(files.input(request.captions))
+        except CaptionsError as error:
+            raise JobRefused("captions", str(error)) from error
