@@ -3,7 +3,7 @@
 import base64
 import binascii
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -161,25 +161,14 @@ class EventDesk:
         name = feed.checked_name(utterance)
         session.touch()
         pieces = self._voice.stream(words, voice)
-        self._sessions.spawn(self._voiced(session, pieces, name, self._voice.sample_rate))
+        voicing = feed.voice(
+            pieces,
+            sample_rate=self._voice.sample_rate,
+            utterance=name,
+            before=feed.num_interrupts,
+        )
+        self._sessions.spawn(_voiced(session, voicing, name))
         return name
-
-    async def _voiced(
-        self,
-        session: HostedSession,
-        pieces: AsyncGenerator[bytes, None],
-        name: str,
-        sample_rate: int,
-    ) -> None:
-        """Speak to the end, or tell why not."""
-        try:
-            feed = session.require_open().feed
-            await feed.voice(pieces, sample_rate=sample_rate, utterance=name)
-        except Problem as problem:
-            session.board.publish("error", code=problem.code, detail=problem.detail, utterance=name)
-        except (TtsError, TimeoutError, OSError) as error:
-            detail = str(error) or "the speech program is too slow"
-            session.board.publish("error", code="bad_text", detail=detail, utterance=name)
 
     def _speak(self, session: HostedSession, event: dict[str, object]) -> None:
         """`agent.speak`."""
@@ -252,3 +241,14 @@ def interrupt(session: HostedSession, utterance: str | None) -> Spoken:
         "utterance": played.utterance,
         "position_ms": None if played.utterance is None else played.position_ms,
     }
+
+
+async def _voiced(session: HostedSession, voicing: Awaitable[None], name: str) -> None:
+    """Speak to the end, or tell why not."""
+    try:
+        await voicing
+    except Problem as problem:
+        session.board.publish("error", code=problem.code, detail=problem.detail, utterance=name)
+    except (TtsError, TimeoutError, OSError) as error:
+        detail = str(error) or "the speech program is too slow"
+        session.board.publish("error", code="bad_text", detail=detail, utterance=name)

@@ -1,8 +1,10 @@
 """The HTTP server itself: what is wrong before a request exists is refused as a problem, too."""
 
+import logging
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from services.problem import Problem
@@ -12,6 +14,8 @@ MAX_HEADER_BYTES = 8190
 MAX_HEADERS = 64
 # How long the rest of a refused body is read and thrown away.
 LINGER_S = 2.0
+
+_log = logging.getLogger("viva.http")
 
 
 class ProblemHandler(RequestHandler):
@@ -25,14 +29,23 @@ class ProblemHandler(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no request: no internals, and the connection ends."""
-        super().handle_error(request, status, exc, message)  # logs it, and refuses a second answer
-        self.force_close()
-        if status >= 500:
-            return Problem(500, "failed", "the server failed; its log says why").response()
-        too_long = "bytes, when reading" in (message or "") or "Too many" in (message or "")
-        if too_long:
-            return Problem(431, "headers_too_large", "the request's head is too large").response()
-        return Problem(400, "bad_request", "this is no HTTP request").response()
+        del message
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already") from exc
+        # Without the bytes that came: they may hold a key.
+        _log.info("broken request", extra={"status": status, "error_kind": type(exc).__name__})
+        response = _refusal(status, exc).response()
+        response.force_close()
+        return response
+
+
+def _refusal(status: int, error: BaseException | None) -> Problem:
+    """Our words for aiohttp's."""
+    if status >= 500:
+        return Problem(500, "failed", "the server failed; its log says why")
+    if isinstance(error, LineTooLong) or "Too many headers" in str(error):
+        return Problem(431, "headers_too_large", "the request's head is too large")
+    return Problem(400, "bad_request", "this is no HTTP request")
 
 
 class ProblemServer(web.Server):

@@ -45,7 +45,7 @@ class SpeechFeed:
         self._begun: dict[str, _Utterance] = {}
         self._current: str | None = None
         self._voicing = asyncio.Lock()
-        self._num_interrupts = 0
+        self.num_interrupts = 0
 
     def speak(self, pcm: bytes, *, sample_rate: int, utterance: str | None) -> str:
         """Take sound (s16le mono) and return the name of its utterance.
@@ -81,31 +81,32 @@ class SpeechFeed:
 
     def stop(self) -> None:
         """Forget what was begun; streams that are being voiced end."""
-        self._num_interrupts += 1
+        self.num_interrupts += 1
         self._begun.clear()
         self._current = None
 
     async def voice(
-        self, pieces: AsyncGenerator[bytes, None], *, sample_rate: int, utterance: str
+        self, pieces: AsyncGenerator[bytes, None], *, sample_rate: int, utterance: str, before: int
     ) -> None:
         """Speak a stream of sound as one utterance, until it ends or is interrupted.
+
+        `before` is `num_interrupts` when it was asked for: an interrupt since then is for it, too.
 
         Streams wait for each other. The stream is closed in any case.
 
         Raises:
             Problem: as `speak`.
         """
-        before = self._num_interrupts
         async with aclosing(pieces) as stream, self._voicing:
-            if before != self._num_interrupts:
+            if before != self.num_interrupts:
                 return
             try:
                 async for pcm in stream:
-                    if before != self._num_interrupts:
+                    if before != self.num_interrupts:
                         return
                     self._take(utterance, pcm, sample_rate, is_text=True)
             finally:
-                if before == self._num_interrupts:
+                if before == self.num_interrupts:
                     self.end(utterance)
 
     def fresh_name(self) -> str:
