@@ -3,6 +3,7 @@
 Shape legend: B = batch (1), C = channels, H, W = rows and columns, L = layers, T = frames.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +13,7 @@ import numpy as np
 from audio.chunk import AudioChunk
 from pipeline.catalog import is_bare_name
 from pipeline.chain import Chain, LocalChain
+from pipeline.collector import Collector
 from pipeline.errors import ChainFull, ModelError, PlanError
 from pipeline.generator import AvatarGenerator
 from pipeline.ladder import FEWER_STEPS, HALF_RATE, SMALLER
@@ -21,7 +23,9 @@ from pipeline.plan import Plan, PluginSpec
 from pipeline.plan_conflicts import LIVE_BYPASS, require_no_conflict
 from pipeline.plan_parse import load_plan
 from pipeline.session_state import SessionState
+from pipeline.spans import Span
 from pipeline.speech import SpeechWindows
+from pipeline.staged_chain import StagedChain
 from pipeline.sync import Pair
 from pipeline.thrift import Thrift
 from pipeline.timed_stage import TimedChain
@@ -35,6 +39,8 @@ MIN_SIDE_PX = 64
 MAX_LOOKAHEAD_FRAMES = 100
 # Half the sides save nothing worth having below: paint is 256 pixels wide whatever the portrait.
 MIN_SHRUNK_PX = 512
+# Spans of stages elsewhere that wait for their sessions to ask.
+MAX_SPANS = 1024
 
 
 class ModelFace:
@@ -45,7 +51,7 @@ class ModelFace:
         generator: AvatarGenerator,
         framing: Framing,
         lookahead_frames: int,
-        times: TimedChain | None,
+        times: "TimedChain | ChainTimes",
         rungs: tuple[int, ...] = (),
     ) -> None:
         """Show what `generator` makes as `framing` says; `times` are its chain's.
@@ -81,8 +87,6 @@ class ModelFace:
 
     def stage_times(self) -> Sequence[StageTime]:
         """What stages did since this was asked last."""
-        if self._times is None:
-            return ()
         return [
             StageTime(
                 stage=span.stage,
@@ -90,8 +94,7 @@ class ModelFace:
                 began_ms=span.began_ns / 1e6,
                 ended_ms=span.ended_ns / 1e6,
             )
-            for span in self._times.taken()
-            if span.session == self._generator.session
+            for span in self._times.taken_of(self._generator.session)
         ]
 
     def export_state(self) -> SessionState:
@@ -107,6 +110,29 @@ class ModelFace:
         self._generator.close()
 
 
+class ChainTimes:
+    """What stages elsewhere did, by session; asking waits for nobody, so answers come a look later.
+
+    Sessions that do not ask are forgotten with the oldest spans.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        """Look at a chain of stages; of any other nothing is known."""
+        staged = chain if isinstance(chain, StagedChain) else None
+        self._collector = None if staged is None else Collector(staged, answer_s=0.0)
+        self._spans: deque[Span] = deque(maxlen=MAX_SPANS)
+
+    def taken_of(self, session: str) -> list[Span]:
+        """A session's spans since they were taken last."""
+        if self._collector is not None:
+            seen = self._collector.look().records
+            self._spans += [one for one in seen if isinstance(one, Span) and one.stage != "sink"]
+        found = [span for span in self._spans if span.session == session]
+        rest = [span for span in self._spans if span.session != session]
+        self._spans = deque(rest, maxlen=MAX_SPANS)
+        return found
+
+
 class ModelFaces:
     """Opens sessions of one model, as `pipeline.live_face.FaceMaker`."""
 
@@ -119,6 +145,7 @@ class ModelFaces:
         _require_live(plan)
         self._model, self._plan, self._given = model, plan, chain
         self._chains: dict[str, tuple[Plan, LocalChain, TimedChain]] = {}
+        self._times = None if chain is None else ChainTimes(chain)
         self._lookahead: dict[tuple[int, int], int] = {}
         self.name, self.plan_name = model.name, plan.name
         self.fps: Fraction = model.fps
@@ -196,12 +223,12 @@ class ModelFaces:
         except ValueError as error:  # ImageError, and what a crop may be
             raise FaceRefused("portrait", " ".join(str(error).split())) from error
 
-    def _place(self, name: str) -> tuple[Plan, Chain, TimedChain | None]:
+    def _place(self, name: str) -> "tuple[Plan, Chain, TimedChain | ChainTimes]":
         """The plan of that name and the chain that runs it."""
-        if self._given is not None:
+        if self._given is not None and self._times is not None:
             if name not in ("", self.plan_name):
                 raise FaceRefused("plan", f"plan {name!r}: this chain runs {self.plan_name} only")
-            return self._plan, self._given, None
+            return self._plan, self._given, self._times
         if name not in self._chains:
             named = self._plan if name in ("", self.plan_name) else _shipped_live_plan(name)
             plan = with_bypass(named)

@@ -80,6 +80,10 @@ class TimedChain:
         spans = [span for own in self._spans for span in own.taken()]
         return sorted(spans, key=lambda span: span.began_ns)
 
+    def taken_of(self, session: str) -> list[Span]:
+        """A session's spans among all since they were taken last; the others' are dropped."""
+        return [span for span in self.taken() if span.session == session]
+
     def record(self, recording: Recording) -> None:
         """Give a recording all that is kept."""
         recording.note(self._names, self.taken())

@@ -182,6 +182,10 @@ def test_stages_side_by_side_give_the_slices_of_one_process(
             session.begin_chunk()
         assert session.next_unmade == 48
         made = all_out(session)
+        seen, until_s = set[str](), time.monotonic() + 20
+        while len(seen) < 3 and time.monotonic() < until_s:
+            seen |= {one.stage for one in session.face.stage_times()}
+        assert seen == set(chain.names)
         session.close()
     assert same(made, expected)
 
