@@ -212,8 +212,8 @@ def _vp8_options(bitrate_bps: int) -> dict[str, str]:
         "minrate": str(bitrate_bps),
         "maxrate": str(bitrate_bps),
         # FFmpeg makes of it the buffer in ms: bufsize * 1000 / bit_rate.
-        "bufsize": str(int(bitrate_bps * 0.6)),
-        "max-intra-rate": "400",  # percent of an average picture
+        "bufsize": str(bitrate_bps),
+        "max-intra-rate": "900",  # percent of an average picture
         "undershoot-pct": "95",
         "overshoot-pct": "15",
         "static-thresh": "1",

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from services.beat import Beat
 from services.encode import (
     SOUND_RATE,
     VIDEO_RATE,
@@ -34,31 +35,8 @@ _T = TypeVar("_T")
 _VIDEO_WAITS, _SOUND_WAITS = 50, 500  # packets: 2 s of pictures at 25 fps, 10 s of sound
 
 
-class Beat(Protocol):
-    """What of a performer's beat is encoded."""
-
-    @property
-    def tick(self) -> int:
-        """Counts pictures from the stream's start."""
-        ...
-
-    @property
-    def picture_HWC(  # noqa: N802 # the shape suffix
-        self,
-    ) -> npt.NDArray[np.uint8] | None:
-        """RGB; None where the queue had to drop it."""
-        ...
-
-    @property
-    def sound_T(  # noqa: N802 # the shape suffix
-        self,
-    ) -> npt.NDArray[np.int16]:
-        """This tick's samples at the stream's rate."""
-        ...
-
-
 class Beats(Protocol):
-    """A subscription; `get` raises StopAsyncIteration or returns None when the stream ended."""
+    """A subscription; `get` gives None when the stream ended."""
 
     async def get(self) -> Beat | None:
         """The next beat."""

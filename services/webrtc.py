@@ -231,7 +231,11 @@ class Peer:
     def _watch(self, performer: Performs) -> Watching:
         """A view of the performer that begins with the first packet asked for."""
         kind = Kind(None, self.settings.max_side_px)
-        return Watching(lambda: self._encoders.share(performer), kind)
+        return Watching(lambda: self._encoders.share(performer), kind, self._stream_ended)
+
+    def _stream_ended(self) -> None:
+        """There is nothing to watch any more."""
+        self._keep(self.close("worker_lost"))
 
     def _add(self, peer: RTCPeerConnection, track: PacketTrack, direction: str) -> None:
         """Send a track, with our codecs; they count only if they are set before the far side's."""

@@ -29,9 +29,14 @@ _MAX_AHEAD_S = 0.1
 class Watching:
     """A peer's one view of a performer, begun by whichever track is asked first."""
 
-    def __init__(self, share: Callable[[], MediaShare], kind: Kind) -> None:
-        """`share` finds the performer's share when watching begins; `kind` is settled by then."""
-        self._share, self.kind = share, kind
+    def __init__(
+        self, share: Callable[[], MediaShare], kind: Kind, ended: Callable[[], None]
+    ) -> None:
+        """`share` finds the performer's share when watching begins; `kind` is settled by then.
+
+        `ended` is called when the stream is over and the peer was not closed.
+        """
+        self._share, self.kind, self._ended = share, kind, ended
         self.viewer: Viewer | None = None
         self._is_closed = False
 
@@ -50,6 +55,11 @@ class Watching:
     def epoch_s(self) -> float | None:
         """The wall time of media time zero, once packets flow."""
         return None if self.viewer is None else self.viewer.share.epoch_s
+
+    def gone(self) -> None:
+        """A track found that nothing will come."""
+        if not self._is_closed:
+            self._ended()
 
     def close(self) -> None:
         """Stop watching for good."""
@@ -89,6 +99,7 @@ class PacketTrack(MediaStreamTrack):
         try:
             due = await self._next(self.watching.begin())
         except ViewerGone:
+            self.watching.gone()
             raise MediaStreamError from None
         wait_s = due.at_s - asyncio.get_running_loop().time()
         if wait_s > 0:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -22,7 +23,7 @@ class Scripted(FlashPerformer):
     def tell(self, tick: int, *, picture: bool = True) -> None:
         beat = self.beat(tick)
         for queue in list(self.queues):
-            queue.put(beat if picture else type(beat)(beat.tick, None, beat.sound_T))
+            queue.put(beat if picture else replace(beat, picture_HWC=None))
 
 
 async def settled(source: Scripted) -> None:

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 from aiortc import RTCRtpSender
 from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, pack_remb_fci
+from viva.v1.messages import OpenSession
 
 from services.encode import OpusEncoder, Packed, opus_duration_ms
 from services.encode_share import Encoders, Viewer
+from services.performer import Performer
 from services.webrtc import Peer, PeerSettings
 from services.webrtc_channel import Message, MessageError
 from services.webrtc_ice import IceSettings
 from services.webrtc_sender import MediaSender
 from services.webrtc_tracks import SoundTrack
+from tests.support.fake_model import FakeModel
 from tests.support.flash_performer import FlashPerformer
+from tests.support.flash_picture import beeps
 from tests.support.loopback import Loopback, offsets_s, tone_hz
 from tests.support.media_rig import connect, packet_steps, play
 from tests.support.tone_track import ToneTrack
@@ -105,6 +109,33 @@ def test_reports_of_sending_times_would_hide_it(monkeypatch: pytest.MonkeyPatch)
         viewer = await watched(encoders, FlashPerformer())
         assert np.median(offsets_s(viewer.video, viewer.audio)) < -0.1
         assert not in_step(viewer)
+
+    play(work)
+
+
+def test_a_real_performer_is_seen_and_heard_in_step() -> None:
+    async def work(encoders: Encoders) -> None:
+        model = FakeModel()
+        stream = await model.open(
+            OpenSession(session="s", portrait=b"f", seed=1, sample_rate=48000)
+        )
+        performer = Performer(stream, chunk_frames=12)
+        performer.start()
+        peer, viewer = Peer(encoders), Loopback()
+        answer = await peer.answer(await viewer.offer(), performer)
+        await viewer.take(answer)
+        await viewer.wait(0.5)
+        performer.speak("u", beeps(48000, 3.0, every_s=0.8))
+        performer.end("u")
+        await performer.played("u")
+        await asyncio.sleep(0.5)
+        assert in_step(viewer)
+        await performer.close()
+        # A stream that is over ends whoever watches it.
+        async with asyncio.timeout(5):
+            await peer.closed.wait()
+        await viewer.close()
+        await model.close()
 
     play(work)
 

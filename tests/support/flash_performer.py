@@ -2,21 +2,12 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-
-@dataclass(frozen=True, slots=True)
-class FlashBeat:
-    tick: int
-    picture_HWC: npt.NDArray[np.uint8] | None
-    sound_T: npt.NDArray[np.int16]
-    epoch: int = 0
-    utterance: str | None = None
-    is_held: bool = False
+from services.beat import Beat
 
 
 class FlashQueue:
@@ -24,17 +15,17 @@ class FlashQueue:
 
     def __init__(self, performer: "FlashPerformer") -> None:
         self._performer = performer
-        self._waiting: deque[FlashBeat | None] = deque()
+        self._waiting: deque[Beat | None] = deque()
         self._ready = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, beat: FlashBeat | None) -> None:
+    def put(self, beat: Beat | None) -> None:
         self._waiting.append(beat)
         self._ready.set()
 
-    async def get(self) -> FlashBeat | None:
+    async def get(self) -> Beat | None:
         while not self._waiting:
             self._ready.clear()
             await self._ready.wait()
@@ -77,7 +68,7 @@ class FlashPerformer:
     def end(self, utterance: str) -> None:
         self.ended.append(utterance)
 
-    def beat(self, tick: int) -> FlashBeat:
+    def beat(self, tick: int) -> Beat:
         begin = int(tick * self.sample_rate / self.fps)
         end = int((tick + 1) * self.sample_rate / self.fps)
         times = np.arange(begin, end) / self.sample_rate
@@ -89,7 +80,13 @@ class FlashPerformer:
         is_flash = (tick - self.flash_late) % self.every == self.every // 2
         picture = np.full((self.side, self.side, 3), 235 if is_flash else 40, np.uint8)
         picture[: self.side // 2, : self.side // 4] = tick * 5 % 256
-        return FlashBeat(tick, picture, sound.astype(np.int16))
+        return Beat(
+            tick=tick,
+            picture_HWC=picture,
+            sound_T=sound.astype(np.int16),
+            epoch=0,
+            utterance=None,
+        )
 
     async def __aenter__(self) -> "FlashPerformer":
         self._task = asyncio.create_task(self._run())
