@@ -87,7 +87,9 @@ export class ChainView {
     rounded(context, LABEL_PX, top, width - LABEL_PX, LANE_PX, 8);
     context.fillStyle = colours.soft;
     context.textAlign = 'left';
-    context.fillText(shortened(context, stage, LABEL_PX - 10), 0, top + LANE_PX / 2);
+    // Stages are told apart by a number in front; here their order says it.
+    const label = shortened(context, stage.replace(/^\d+-/, ''), LABEL_PX - 10);
+    context.fillText(label, 0, top + LANE_PX / 2);
   }
 
   #bar({ context }, span, left, width, colours) {

@@ -181,13 +181,13 @@ async def _one_place(folder: Path) -> dict[str, object]:
         Browser() as second,
     ):
         one, two = Visitor(first, server.url), Visitor(second, server.url)
-        await one.arrive()
+        await one.arrive(measured=False)
         await one.start()
         await _drop_connection(server)
         await one.phase("rejoining")
         await first.screenshot(folder / "rejoining_desktop.png")
         await one.phase("live")
-        await two.arrive(390, 844)
+        await two.arrive(390, 844, measured=False)
         await second.click(".start")
         await two.phase("queued")
         await second.wait_for("document.querySelector('.stage-words').textContent.match('1')")
@@ -196,12 +196,14 @@ async def _one_place(folder: Path) -> dict[str, object]:
         await first.click(".stop")
         await two.phase("live")
         seen["exceptions"] = first.exceptions + second.exceptions
+        seen["policy"] = [s for s in first.console + second.console if "Content Security" in s]
         return seen
 
 
 def test_who_waits_gets_in_and_who_was_cut_off_comes_back(pictures: Path) -> None:
     seen = asyncio.run(_one_place(pictures))
     assert seen["queued"] == "You are number 1 in the queue."
+    assert not seen["policy"], "the page needs more than its own policy allows"
     assert not seen["exceptions"]
 
 

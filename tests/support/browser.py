@@ -184,7 +184,7 @@ class Page:
                 key=key,
                 code=key,
                 windowsVirtualKeyCode=code,
-                **({"text": "\r"} if key == "Enter" and kind == "keyDown" else {}),
+                text="\r" if (kind, key) == ("keyDown", "Enter") else "",
             )
 
     async def give_files(self, selector: str, paths: Sequence[Path]) -> None:
