@@ -70,7 +70,7 @@ def act(one: Play, said: dict[str, list[Sound]], what: tuple[object, ...]) -> No
     work_ms=st.sampled_from([10, 300]),
     old_slices=st.booleans(),
 )
-@settings(max_examples=20)
+@settings(max_examples=200)
 def test_what_is_heard_is_what_was_said(
     script: list[tuple[object, ...]], fps: Fraction, work_ms: float, old_slices: bool
 ) -> None:
