@@ -8,6 +8,7 @@ in tests/fuzz/corpus/ for the tests to replay, and the program ends with status 
 """
 
 import argparse
+import contextlib
 import gc
 import random
 import resource
@@ -26,6 +27,7 @@ from wire_inputs import MUTATIONS, inputs, seeded
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 MAX_INPUT_S = 0.1
 MAX_LINE_CHARS = 300
+Decode = Callable[[bytes, random.Random], list[AnyMessage]]
 
 
 @dataclass(slots=True)
@@ -47,13 +49,11 @@ def decode(data: bytes, rng: random.Random) -> list[AnyMessage]:
         MemoryError: the decoder holds more than it was fed.
     """
     decoder, made = FrameDecoder(), list[AnyMessage]()
-    place = 0
-    while place < len(data):
-        size = rng.choice([1, 3, 16, 4096])
+    size = rng.choice([1, 7, 64, 64, 64, 4096, 4096, 4096])
+    for place in range(0, len(data), size):
         made += map(parse, decoder.feed(data[place : place + size]))
         if decoder.num_held_bytes > len(data):
             raise MemoryError(f"{decoder.num_held_bytes} bytes held of {len(data)} fed")
-        place += size
     decoder.finish()
     return made
 
@@ -62,7 +62,7 @@ def try_all(
     seed: int,
     count: int,
     corpus: list[bytes],
-    decode: Callable[[bytes, random.Random], list[AnyMessage]] = decode,
+    decode: Decode = decode,
 ) -> Tally:
     """Feed so many inputs and count what became of them."""
     tally, rng = Tally(), seeded(seed)
@@ -70,7 +70,7 @@ def try_all(
     gc.freeze()
     for name, data in inputs(seed, count, corpus):
         tally.tried[name] += 1
-        began_s = time.process_time()
+        began_s = time.perf_counter()
         try:
             made = decode(data, rng)
             tally.messages[name] += len(made)
@@ -82,12 +82,22 @@ def try_all(
                 tally.found.append(("no short line", data))
         except Exception as error:  # noqa: BLE001  # finding the unexpected is the point
             tally.found.append((type(error).__name__, data))
-        took_s = time.process_time() - began_s
+        took_s = time.perf_counter() - began_s
+        if took_s > MAX_INPUT_S:  # its own doing, or that of whatever else runs?
+            took_s = min(timed(decode, data, rng) for _ in range(5))
+            if took_s > MAX_INPUT_S:
+                tally.found.append((f"{took_s:.2f} s", data))
         tally.slowest_s = max(tally.slowest_s, took_s)
-        if took_s > MAX_INPUT_S:
-            tally.found.append((f"{took_s:.2f} s", data))
     gc.unfreeze()
     return tally
+
+
+def timed(decode: Decode, data: bytes, rng: random.Random) -> float:
+    """How long an input takes, in seconds."""
+    began_s = time.perf_counter()
+    with contextlib.suppress(Exception):
+        decode(data, rng)
+    return time.perf_counter() - began_s
 
 
 def parse_back(message: AnyMessage) -> AnyMessage:

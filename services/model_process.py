@@ -23,7 +23,7 @@ from services.tether import tie_to_parent
 
 STATUS_BAD_INPUT = 2
 STATUS_FAULT = 70
-SPARE_NICENESS = 10
+SPARE_NICENESS = 5
 CHAIN_OPTIONS = ("stages", "devices", "strategy", "ray-address", "spares")
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from viva.v1.messages import Degraded, OpenSession, SessionFailed, StageTrace
 
+from services import model_link
 from services.live_model import LiveEvent, LiveModel, LiveStream, ModelRefused, Restarted
 from services.model_client import ModelClient
 from services.model_stream import ModelStream
@@ -37,8 +38,11 @@ def tone(num_frames: int) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_temporary_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """A short path, so that sockets fit, and nobody else's files in it."""
+    tmp_path_factory.getbasetemp()  # pytest's own folder is where it always is
     with tempfile.TemporaryDirectory(prefix="vt-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         monkeypatch.setenv("TMPDIR", folder)
@@ -375,3 +379,53 @@ def wait_for(path: Path) -> None:
             return
         signal.sigtimedwait([], 0.02)
     pytest.fail(f"nothing listens at {path}")
+
+
+def test_a_process_that_hangs_is_given_up_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_link, "PING_S", 0.05)
+
+    async def test() -> None:
+        async with client(has_spare=True) as model:
+            await warm(model)
+            stream = await model.open(spec())
+            events = stream.events()
+            first = model.pid
+            assert first is not None
+            monkeypatch.setattr(model_link, "SILENCE_S", 1.0)
+            os.kill(first, signal.SIGSTOP)
+            held = await anext(events)
+            assert isinstance(held, Degraded)
+            assert "has said nothing for 1 s" in held.why
+            monkeypatch.setattr(model_link, "SILENCE_S", 30.0)
+            assert isinstance(await anext(events), Restarted)
+            while psutil.pid_exists(first):  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.01)
+
+    run(test)
+
+
+def test_a_reader_that_stops_reading_costs_bounded_memory_and_is_told() -> None:
+    async def test() -> None:
+        async with client("--side", "1") as model:
+            stream = await model.open(spec())
+            stream.want(5000, 0.0)
+            # The engine serves both in turn: whoever reads has as many slices as whoever does not.
+            other = await model.open(spec("other"))
+            other.want(1100, 0.0)
+            await take(other.events(), 1099)
+            seen = [event async for event in stream.events()]
+            failure = seen[-1]
+            assert isinstance(failure, SessionFailed)
+            assert "events were not read" in failure.detail
+            assert len(seen) <= 1024
+            await stream.close()
+
+    run(test)
+
+
+def test_the_gateways_side_loads_no_torch() -> None:
+    program = (
+        "import sys, services.model_client, services.model_worker, services.model_process\n"
+        "assert not {'torch', 'pipeline', 'video', 'audio'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
