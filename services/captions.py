@@ -82,8 +82,7 @@ def _ms(parts: tuple[str, ...]) -> int:
 
 def _apart(cues: list[Cue]) -> tuple[Cue, ...]:
     """The cues, each ending where the next begins at the latest."""
-    starts = [cue.start_ms for cue in cues[1:]]
-    ends = [*starts, 1 << 62]
+    ends = [*(cue.start_ms for cue in cues), 1 << 62][1:]
     cut = [
         Cue(cue.start_ms, min(cue.end_ms, end_ms), cue.text)
         for cue, end_ms in zip(cues, ends, strict=True)

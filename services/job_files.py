@@ -71,7 +71,7 @@ class JobFiles:
         """A job's preview clip."""
         return self.folder / "results" / f"{job_id}.preview.mp4"
 
-    def input(self, word: str) -> Path:
+    def input(self, word: str, field_name: str = "input") -> Path:
         """The file that `keep` gave the word for.
 
         Raises:
@@ -80,7 +80,7 @@ class JobFiles:
         match = _UPLOAD.fullmatch(word)
         path = None if match is None else self.folder / "inputs" / match[1]
         if path is None or not path.is_file():
-            raise JobRefused("input", f"input {word[:80]!r} is not there: bring it again")
+            raise JobRefused(field_name, f"{field_name} {word[:80]!r} is not there: bring it again")
         os.utime(path)
         return path
 
@@ -116,7 +116,7 @@ class JobFiles:
             JobRefused: it may not, it is not there, or it is too large.
         """
         if _UPLOAD.fullmatch(url):
-            self.input(url)
+            self.input(url, field_name)
             return url
         with self._opened(url, field_name) as file:
             return self.keep(
