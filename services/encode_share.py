@@ -7,6 +7,7 @@ handed to every viewer. Media time is tick / fps of the performer for pictures a
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from services.encode_rules import BitrateRule, KeyframeGate
 from services.packet_queue import PacketQueue
 from services.sound_packets import SoundPacker, tick_time_s
 
+log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _VIDEO_WAITS, _SOUND_WAITS = 50, 500  # packets: 2 s of pictures at 25 fps, 10 s of sound
 
@@ -182,6 +184,7 @@ class MediaShare:
         encoding.gate.force()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="viva encode")
+            self._task.add_done_callback(self._over)
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
@@ -211,16 +214,25 @@ class MediaShare:
         beats = self.source.subscribe()
         packer = SoundPacker(self.source.sample_rate, self.source.fps)
         opus = OpusEncoder()
-        pictures = asyncio.create_task(self._show(), name="viva encode pictures")
         try:
-            while (beat := await beats.get()) is not None:
-                self._place(beat)
-                await self._sound(beat, packer, opus)
+            async with asyncio.TaskGroup() as group:
+                pictures = group.create_task(self._show(), name="viva encode pictures")
+                while (beat := await beats.get()) is not None:
+                    self._place(beat)
+                    await self._sound(beat, packer, opus)
+                pictures.cancel()
         finally:
             beats.close()
-            pictures.cancel()
-            await asyncio.gather(pictures, return_exceptions=True)
-        self._ended()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """The stream ended, or its encoding broke: so is watching over."""
+        if task is not self._task:
+            return
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("encoding broke", exc_info=error)
+        self._task = None
+        for viewer in self.viewers:
+            viewer.close()
 
     def _place(self, beat: Beat) -> None:
         """Make a picture the next to be encoded; one that nobody came to encode is left out."""
@@ -241,12 +253,6 @@ class MediaShare:
                 (tick, picture_HWC), self._next = self._next, None
                 encodings = list(self._encodings.values())
                 await asyncio.gather(*(self._picture(e, tick, picture_HWC) for e in encodings))
-
-    def _ended(self) -> None:
-        """The stream is over: so is watching."""
-        self._task = None
-        for viewer in self.viewers:
-            viewer.close()
 
     async def _sound(self, beat: Beat, packer: SoundPacker, opus: OpusEncoder) -> None:
         """Encode a beat's sound and hand it out."""

@@ -199,6 +199,23 @@ def test_the_last_viewer_ends_the_encoding_and_readers_are_told() -> None:
     run(work)
 
 
+def test_a_picture_that_cannot_be_encoded_ends_watching_instead_of_freezing_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work(encoders: Encoders, source: Scripted) -> None:
+        viewer = encoders.share(source).watch(VP8)
+        await asyncio.sleep(0.01)
+        source.side = 63
+        source.tell(0)
+        await asyncio.sleep(0.1)
+        with pytest.raises(ViewerGone):
+            await viewer.pictures.get()
+
+    run(work)
+    assert "encoding broke" in caplog.text
+    assert "even sides" in caplog.text
+
+
 def test_a_stream_that_ends_ends_its_viewers() -> None:
     async def work(encoders: Encoders, source: Scripted) -> None:
         viewer = encoders.share(source).watch(VP8)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.encode_share import Encoders
@@ -102,7 +102,7 @@ def test_a_refused_offer_leaves_a_closed_peer(name: str) -> None:
 LINES = OFFER.splitlines()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_damaged_offers_are_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
     lines = list(LINES)

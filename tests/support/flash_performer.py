@@ -36,7 +36,7 @@ class FlashQueue:
 
 
 class FlashPerformer:
-    """Every `every` ticks one white picture with a beep; otherwise a grey one with `hum_hz`."""
+    """Every `every` ticks three white pictures with a beep; else grey ones with `hum_hz`."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class FlashPerformer:
         self.fps, self.sample_rate = fps, sample_rate
         self.hum_hz, self.beep_hz, self.every, self.flash_late = hum_hz, beep_hz, every, flash_late
         self.side = side
+        self._lit = range(every // 2, every // 2 + 3)
         self.queues: set[FlashQueue] = set()
         self.spoken: list[tuple[str, npt.NDArray[np.int16]]] = []
         self.ended: list[str] = []
@@ -75,9 +76,9 @@ class FlashPerformer:
         sound = np.zeros(end - begin)
         if self.hum_hz:
             sound += 3000 * np.sin(2 * np.pi * self.hum_hz * times)
-        if tick % self.every == self.every // 2:
+        if tick % self.every in self._lit:
             sound += 20000 * np.sin(2 * np.pi * self.beep_hz * times)
-        is_flash = (tick - self.flash_late) % self.every == self.every // 2
+        is_flash = (tick - self.flash_late) % self.every in self._lit
         picture = np.full((self.side, self.side, 3), 235 if is_flash else 40, np.uint8)
         picture[: self.side // 2, : self.side // 4] = tick * 5 % 256
         return Beat(
