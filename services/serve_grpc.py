@@ -86,9 +86,10 @@ def control_config(deployment: Deployment) -> "ControlConfig":
     """Where gRPC listens: the same host and certificate as HTTP, another port."""
     from services.control import ControlConfig, ControlTls
 
-    tls = deployment.tls
+    tls, ca = deployment.tls, deployment.grpc_client_ca
+    files = None if tls is None else ControlTls(cert=tls.cert, key=tls.key, client_ca=ca)
     return ControlConfig(
         host=deployment.host,
         port=deployment.grpc_port or 0,
-        tls=tls and ControlTls(cert=tls.cert, key=tls.key, client_ca=deployment.grpc_client_ca),
+        tls=files,
     )
