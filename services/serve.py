@@ -48,6 +48,9 @@ def serve(deployment: Deployment) -> int:
         DeploymentError, KeyFileError, ModelUnavailable, OSError: it cannot begin; one line why.
     """
     keys = read_serving_keys(deployment)
+    # What is wrong with these is said before the model takes its time to load.
+    deployment.ice_plan()
+    tls_context(deployment)
     log_as_json()
     return asyncio.run(_serve(deployment, keys))
 

@@ -210,7 +210,7 @@ def test_too_many_messages_end_the_socket() -> None:
 
 def test_who_does_not_read_is_cut_off() -> None:
     board = EventBoard("s")
-    feed, other = board.open_feed(), []
+    feed, other = board.open_feed(), list[dict[str, Any]]()
     board.add_sender("p", other.append)
     for _ in range(MAX_UNREAD + 1):
         board.publish("x")
