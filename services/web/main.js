@@ -177,7 +177,11 @@ class Conversation {
         this.queue.heard(event.queue_ms, performance.now());
         break;
       case 'chain.stage': this.track.add(event, performance.now()); break;
-      case 'agent.speak_started': this.stage.speaking(true); break;
+      case 'agent.speak_started':
+        this.stage.speaking(true);
+        // What was said of the utterance before is over; every new one announced would be noise.
+        this.notice.say('Live. Press Esc to interrupt.');
+        break;
       case 'agent.speak_ended':
       case 'agent.speak_interrupted': this.stage.speaking(false); break;
       case 'session.degraded': this.stage.degrade(event.level); break;

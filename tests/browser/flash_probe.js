@@ -72,11 +72,16 @@ export class FlashProbe {
 
   /** Beep minus flash of every pair within `withinMs`: negative is sound before picture. */
   offsets(withinMs = 390) {
-    const beeps = this.#beepTimesS.map((s) => this.#pageMs(s));
+    const beeps = this.beepsMs();
     return this.flashes.filter((flash) => flash.isSure).flatMap((flash) => {
       const near = beeps.map((ms) => ms - flash.atMs).filter((ms) => Math.abs(ms) < withinMs);
       return near.length ? [near.reduce((a, b) => (Math.abs(a) < Math.abs(b) ? a : b))] : [];
     });
+  }
+
+  /** When beeps began, on the page's clock. */
+  beepsMs() {
+    return this.#beepTimesS.map((s) => this.#pageMs(s));
   }
 
   /** Counts beside the offsets: a measurement that saw nothing says so. */
