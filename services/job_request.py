@@ -10,6 +10,8 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from audio.errors import AudioError
 from audio.source import FileSource, probe
 from pipeline.cast import read_cast
@@ -27,6 +29,8 @@ from services.options import (
     parse_size,
 )
 from video.errors import ImageError
+from video.face import locate_face
+from video.framed_mark import carries_mark
 from video.picture import decode_picture, read_picture_file
 
 MAX_LABEL_CHARACTERS = 64
@@ -137,10 +141,21 @@ def _check_choices(request: JobRequest, files: JobFiles) -> None:
             files.require_allowed(word, field)
 
 
+def _check_face(path: Path) -> None:
+    """Refuse a portrait in which the render would find no face.
+
+    Raises:
+        ImageError: it is no picture, or there is none.
+    """
+    picture = decode_picture(read_picture_file(path, "portrait"), "portrait")
+    if not carries_mark(picture) and locate_face(np.asarray(picture, np.uint8)) is None:
+        raise ImageError("portrait: no face found: give a picture of one face, seen from the front")
+
+
 def _check_inputs(render: RenderRequest, request: JobRequest, files: JobFiles) -> None:
     """Refuse inputs that cannot be used."""
     try:
-        decode_picture(read_picture_file(render.portrait, "portrait"), "portrait")
+        _check_face(render.portrait)
         duration_s = probe(render.audio).duration_s
         if duration_s is not None and duration_s > MAX_SOUND_S:
             raise JobRefused("audio", f"audio lasts over {MAX_SOUND_S} s: cut it into parts")

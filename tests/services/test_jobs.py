@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from services.job_files import FileRules
 from services.job_queue import Job, JobConflict, JobRefused, JobRequest, JobState, QueueFull
@@ -58,6 +60,7 @@ def test_a_job_keeps_its_inputs_whatever_becomes_of_the_files(
         ("portrait", {"portrait": "nobody"}),
         ("portrait", {"portrait": "{shared}/text.png"}),
         ("portrait", {"portrait": "upload://" + "0" * 64}),
+        ("portrait", {"portrait": "{shared}/noise.png"}),
         ("audio", {"audio": ""}),
         ("audio", {"audio": "{shared}/absent.wav"}),
         ("audio", {"audio": "{shared}/text.png"}),
@@ -90,6 +93,8 @@ def test_what_cannot_be_rendered_is_refused_by_field_and_in_one_line(
     queue: StoredJobQueue, good: JobRequest, shared: Path, field: str, changes: dict[str, object]
 ) -> None:
     (shared / "text.png").write_text("neither picture nor sound")
+    noise = np.random.default_rng(3).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(shared / "noise.png")
     data = Path(good.audio).read_bytes()
     (shared / "cut.wav").write_bytes(data[: len(data) // 2])
     (shared / "large.wav").write_bytes(data + bytes(100_000))
