@@ -41,6 +41,11 @@ class CaughtClip:
         self.works.append(work)
         return []
 
+    def collect(self, session: str) -> list[VideoChunk]:
+        """Nothing is under way."""
+        del session
+        return []
+
     def drain(self, session: str) -> list[VideoChunk]:
         """Nothing is under way."""
         del session

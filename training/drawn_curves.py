@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy.interpolate import CubicSpline
 
 from training.facekit import Array, Ints
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy import sparse
 
 Array = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int32]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy import ndimage
 
 from training.facekit import LANDMARKS, REGIONS, Array, FaceKit
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree  # type: ignore[import-untyped]  # SciPy ships no types
+from scipy.spatial import cKDTree
 
 from training.facekit import REGIONS, Array, FaceKit
 from training.hairstyle import CUTS, Cut, comb

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ ENVIRONMENT = {
 }
 
 
-def ask(url: str, token: str = "", body: object = None) -> tuple[int, dict[str, str]]:
+def ask(url: str, token: str = "", body: object = None) -> tuple[int, dict[str, Any]]:
     """Status and JSON of an answer."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     data = None
