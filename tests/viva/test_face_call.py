@@ -86,6 +86,28 @@ def test_nothing_of_what_was_interrupted_comes_out_afterwards() -> None:
     run(body)
 
 
+def test_a_cancelled_speaker_does_not_end_the_call() -> None:
+    async def body(face: FaceCall) -> None:
+        pcm = noise(0.3).tobytes()
+        for number in range(20):
+            speaking = asyncio.create_task(face.speak(f"cut_{number}", pcm))
+            await asyncio.sleep(0)
+            speaking.cancel()
+        await face.interrupt()
+        await face.speak("whole", pcm)
+        await face.end("whole")
+        back = b""
+        async for thing in face:
+            if isinstance(thing, FaceEvent):
+                if (thing.kind, thing.utterance) == ("speak_ended", "whole"):
+                    break
+            elif thing.utterance == "whole":
+                back += thing.pcm[: thing.num_speech_bytes]
+        assert back == pcm
+
+    run(body)
+
+
 def test_a_full_server_and_no_server_are_one_line() -> None:
     async def play() -> None:
         async with hosted(settings=SMALL) as house:

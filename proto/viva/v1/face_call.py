@@ -183,6 +183,7 @@ class FaceCall:
         self._channel: grpc.aio.Channel | None = None
         self._call: Any = None
         self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task[None]] = set()
         self._said: dict[str, _Said] = {}
         self._dropped: set[str] = set()
         # The server tells the end of an utterance before its last sound; here it comes behind.
@@ -283,6 +284,7 @@ class FaceCall:
         channel, self._channel = self._channel, None
         if self._call is not None:
             self._call.cancel()
+        await asyncio.gather(*self._writes, return_exceptions=True)
         if channel is not None:
             await channel.close(None)
 
@@ -318,6 +320,17 @@ class FaceCall:
             yield event
 
     async def _write(self, message: avatar_pb2.ConverseRequest) -> None:
+        """Send a message, in the order of calls.
+
+        Whoever waits here may be cancelled: the message goes out all the same, because gRPC ends a
+        call whose write is cancelled.
+        """
+        task = asyncio.create_task(self._write_alone(message))
+        self._writes.add(task)
+        task.add_done_callback(self._written)
+        await asyncio.shield(task)
+
+    async def _write_alone(self, message: avatar_pb2.ConverseRequest) -> None:
         """Send a message, one at a time."""
         async with self._writing:
             if self._channel is None:
@@ -326,6 +339,12 @@ class FaceCall:
                 await self._call.write(message)
             except (grpc.RpcError, asyncio.InvalidStateError) as error:
                 raise await self._lost(error) from error
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        """Forget a write; its error was for who waits, if anybody still does."""
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _lost(self, error: BaseException) -> FaceLost:
         """The reason in one line."""
