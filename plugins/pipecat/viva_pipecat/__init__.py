@@ -1,0 +1,5 @@
+"""Faces of Viva Voce in Pipecat pipelines."""
+
+from viva_pipecat.video import VivaVideoService, VivaVideoSettings
+
+__all__ = ["VivaVideoService", "VivaVideoSettings"]
