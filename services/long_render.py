@@ -30,8 +30,10 @@ from pipeline.session_state import SessionState
 from services.job_sound import ReadySound, SoundReader, make_ready, track_path
 from services.job_states import Progress
 from services.options import MAX_RENDER_S, RenderRequest
+from services.plan_choice import chosen_plan
 from services.render import CappedSound, open_generator, request_framing
 from services.segment_store import Health, Manifest, SegmentStore, stored_file
+from services.weights_digest import weights_digest
 from video.chunk import VideoChunk
 from video.colour_guard import ColourGuard
 from video.framing import Framing
@@ -309,9 +311,18 @@ class _Work:
 
 
 def fingerprint(request: RenderRequest, options: LongOptions) -> str:
-    """The same for renders whose pictures are the same: inputs by content, choices by value."""
+    """The same for renders whose pictures are the same: inputs by content, choices by value.
+
+    Weights count by content as `weights_digest` has it: large files by header and edges.
+    """
     folder, config = read_config(request.model)
-    weights = {path.name: path.stat().st_size for path in sorted(folder.glob("*.safetensors"))}
+    plan = chosen_plan(request.plan, request.mode, config.plan)
+    weights = {
+        str(path.relative_to(folder)): weights_digest(path)
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
+    named = {step.adapter for step in plan.steps if step.adapter}
+    adapters = {name: weights_digest(Path(name)) for name in named if Path(name).is_file()}
     chosen = replace(request, portrait=Path(), audio=Path(), out=Path(), trace=None)
     facts = {
         "version": VERSION,
@@ -319,6 +330,8 @@ def fingerprint(request: RenderRequest, options: LongOptions) -> str:
         "audio": stored_file(request.audio).sha256,
         "model": config.model_dump(),
         "weights": weights,
+        "plan": asdict(plan),
+        "adapters": adapters,
         "request": asdict(chosen),
         "options": asdict(options),
     }

@@ -4,6 +4,7 @@
 segment leaves (safetensors), `NNNNNN.manifest` (msgpack) what belongs to it, with sizes and
 checksums. Each is written under another name, forced to disk and renamed, the manifest last: what
 no manifest names does not count. Whatever is damaged is found by its checksum and made again.
+`commits.log` has the index of each segment that was made to count, one a line, in that order.
 
 `fingerprint` says what is rendered of what: segments of another render in the folder do not count.
 """
@@ -26,6 +27,7 @@ from pipeline.session_state import SessionState
 
 VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 16
+COMMITS = "commits.log"
 _BLOCK_BYTES = 1 << 20
 
 
@@ -106,6 +108,8 @@ class SegmentStore:
             state=settle(writing, self._state_path(index)),
         )
         write_atomically(self._manifest_path(index), msgpack.packb(asdict(manifest)))
+        with (self.folder / COMMITS).open("a", encoding="ascii") as log:
+            log.write(f"{index}\n")
         self._drop_states(index)
         return manifest
 

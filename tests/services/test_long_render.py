@@ -1,6 +1,7 @@
 """A render that was stopped, damaged or starved of disk ends as one that nobody disturbed."""
 
 import errno
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +16,7 @@ from pipeline.generator import AvatarGenerator
 from services.long_render import FolderBusy, LongOptions, LongRender, is_disk_full
 from services.options import RenderRequest
 from services.render import render
-from services.segment_store import SegmentStore
+from services.segment_store import COMMITS, SegmentStore
 from tests.support.job_inputs import (
     Onlooker,
     Stopped,
@@ -160,6 +161,24 @@ def test_segments_of_another_render_do_not_count(
     LongRender(other, OPTIONS, tmp_path / "work", Onlooker()).run(film)
     assert committed == list(range(len(committed)))
     assert frame_digest(film) != first
+
+
+def test_weights_that_changed_by_one_byte_begin_anew(
+    request_of: RenderRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(request_of.model, tmp_path / "model"))
+    request = replace(request_of, model=str(model))
+    work = tmp_path / "work"
+    stop_after(3, request, OPTIONS, work)
+    weights = model / "dit.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-4] ^= 1  # the lowest bit of the last number
+    weights.write_bytes(data)
+    committed = runs_of(monkeypatch)
+    LongRender(request, OPTIONS, work, Onlooker()).run(tmp_path / "film.mp4")
+    assert committed == list(range(4))
+    log = (work / "segments" / COMMITS).read_text().split()
+    assert log == ["0", "1", "0", "1", "2", "3"]
 
 
 def test_on_a_full_disk_it_says_so_and_goes_on_later(
