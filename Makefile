@@ -12,12 +12,13 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 SERVE_STAMP := $(VENV)/.installed-serve
 
-.PHONY: help demo serve test check format proto system-packages bench bench-chain bench-recovery clean
+.PHONY: help demo serve test test-plugins check format proto system-packages bench bench-chain bench-recovery clean
 
 help:
 	@echo "make demo    render the sample portrait and speech to $(OUT)/demo.mp4"
 	@echo "make serve   talk to a face in the browser, at http://127.0.0.1:8080/ once it is warm"
 	@echo "make test    install what the tests need and run all of them"
+	@echo "make test-plugins   install LiveKit Agents and Pipecat apart, and test the plug-ins (1 GB)"
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make proto   make the gRPC code of proto/viva/v1/*.proto anew (it is committed)"
 	@echo "make bench   measure speed and memory, write benchmarks/results/"
@@ -66,6 +67,19 @@ serve: $(SERVE_STAMP)
 
 test: system-packages $(DEV_STAMP)
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
+
+# Each plug-in has an environment of its own beside .venv, as its users do; the server that it talks to
+# runs in .venv with a fake model.
+test-plugins: .venv-livekit/.installed .venv-pipecat/.installed $(DEV_STAMP)
+	cd plugins/livekit && VIVA_PYTHON=$(abspath $(BIN)/python) ../../.venv-livekit/bin/python -m pytest
+	cd plugins/pipecat && VIVA_PYTHON=$(abspath $(BIN)/python) ../../.venv-pipecat/bin/python -m pytest
+
+.venv-%/.installed: plugins/%/pyproject.toml plugins/%/constraints.txt proto/pyproject.toml \
+  $(wildcard proto/viva/v1/*.py)
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet -c plugins/$*/constraints.txt ./proto -e './plugins/$*[test]'
+	@rm -rf proto/build proto/*.egg-info
+	@touch $@
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .

@@ -48,9 +48,9 @@ class VivaVideoService(AIService):
     """Shows one face for as long as a pipeline runs.
 
     Takes `TTSAudioRawFrame` (and does not pass it on) and gives, in real time and also in silence,
-    an `OutputImageRawFrame`, and behind it that picture's sound as `SpeechOutputAudioRawFrame`; both
-    have the same `pts`. `TTSStoppedFrame` is held back until its
-    speech has come out. When the face is lost an error goes upstream and the voice goes on without.
+    an `OutputImageRawFrame`, and behind it that picture's sound as `SpeechOutputAudioRawFrame`; the
+    two have the same `pts`. `TTSStoppedFrame` is held back until its speech has come out. When the
+    face is lost an error goes upstream and the voice goes on without.
     """
 
     Settings = VivaVideoSettings
