@@ -10,6 +10,8 @@ DEV_STAMP := $(VENV)/.installed-dev
 OUT ?= out
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
+# Files of tests that run side by side; each keeps to itself.
+TEST_PROCESSES ?= 2
 SERVE_STAMP := $(VENV)/.installed-serve
 
 .PHONY: help demo serve test test-plugins check format proto system-packages bench bench-chain bench-recovery clean
@@ -66,7 +68,7 @@ serve: $(SERVE_STAMP)
 	@exec $(BIN)/viva serve --deployment laptop
 
 test: system-packages $(DEV_STAMP)
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 # Each plug-in has an environment of its own beside .venv, as its users do; the server that it talks to
 # runs in .venv with a fake model.
