@@ -54,6 +54,7 @@ class ControlConfig:
     max_streams: int = 1024
     max_calls: int = 4096
     max_upload_bytes: int = 4 << 30
+    max_transfers: int = 32
     stall_limit_s: float = 10.0
     keepalive_s: float = 30.0
     keepalive_timeout_s: float = 10.0
@@ -132,7 +133,10 @@ async def start_control(
         add_AvatarServiceServicer_to_server(avatar, server)
     if queue is not None:
         render = RenderControl(
-            queue, max_upload_bytes=config.max_upload_bytes, stall_limit_s=config.stall_limit_s
+            queue,
+            max_upload_bytes=config.max_upload_bytes,
+            stall_limit_s=config.stall_limit_s,
+            max_transfers=config.max_transfers,
         )
         add_RenderServiceServicer_to_server(render, server)
     names = [name for name, is_there in ((AVATAR, house), (RENDER, queue)) if is_there]

@@ -1,12 +1,13 @@
 """RenderService: the batch queue over gRPC. It checks what is sent and hands it to a `JobQueue`.
 
-Covered: sizes, counts and checksums of what is sent; who asks goes with every question.
+Covered: sizes, counts, pace and checksums of what is sent; who asks goes with every question.
 Not covered: whether inputs can be read and rendered, and how long jobs are kept: the queue's.
 """
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +25,8 @@ MAX_PAGE, DEFAULT_PAGE = 500, 50
 MAX_PIECE_BYTES = 1 << 20
 PIECE_BYTES = 1 << 16
 MAX_NAME_BYTES = 255
+UPLOAD_PAUSE_S = 60.0
+RETRY_S = 5.0
 
 Requests = AsyncIterator[render_pb2.UploadInputRequest]
 
@@ -31,10 +34,18 @@ Requests = AsyncIterator[render_pb2.UploadInputRequest]
 class RenderControl(RenderServiceServicer):
     """Serves one queue."""
 
-    def __init__(self, queue: JobQueue, *, max_upload_bytes: int, stall_limit_s: float) -> None:
-        """Take uploads up to a size, and wait so long for who does not read."""
+    def __init__(
+        self,
+        queue: JobQueue,
+        *,
+        max_upload_bytes: int,
+        stall_limit_s: float,
+        max_transfers: int = 32,
+    ) -> None:
+        """Take uploads up to a size, so many files at a time, and wait so long for who stalls."""
         self._queue, self._max_upload_bytes = queue, max_upload_bytes
         self._stall_limit_s = stall_limit_s
+        self._max_transfers, self._num_transfers = max_transfers, 0
 
     async def SubmitRender(  # noqa: N802 - gRPC's name
         self, request: render_pb2.SubmitRenderRequest, context: Context
@@ -94,10 +105,10 @@ class RenderControl(RenderServiceServicer):
     ) -> render_pb2.UploadInputResponse:
         """Take a file."""
         async with serving(context):
-            upload = _Upload(await _start_of(request_iterator), self._max_upload_bytes)
-            word = await self._queue.save_input(
-                upload.name, upload.pieces(request_iterator), caller()
-            )
+            with self._transfer():
+                requests = _in_time(request_iterator, UPLOAD_PAUSE_S)
+                upload = _Upload(await _start_of(requests), self._max_upload_bytes)
+                word = await self._queue.save_input(upload.name, upload.pieces(requests), caller())
             return render_pb2.UploadInputResponse(
                 input=word, size_bytes=upload.num_bytes, sha256=upload.sha256
             )
@@ -120,15 +131,28 @@ class RenderControl(RenderServiceServicer):
             pieces = self._queue.open_result(
                 request.id, request.offset_bytes, preview=is_preview, owner=caller()
             )
-            async with _closing(pieces) as stream:
-                is_first = True
-                async for piece in stream:
-                    if is_first:  # only now it is sure that there is something to give
-                        await writer.write(render_pb2.DownloadResultResponse(start=start))
-                        is_first = False
-                    await _write_pieces(writer, piece)
-                if is_first:
-                    await writer.write(render_pb2.DownloadResultResponse(start=start))
+            with self._transfer():
+                await _send_file(writer, start, pieces)
+
+    @contextmanager
+    def _transfer(self) -> Iterator[None]:
+        """A file on its way in or out.
+
+        Raises:
+            Refusal: RESOURCE_EXHAUSTED, there are too many.
+        """
+        if self._num_transfers >= self._max_transfers:
+            raise Refusal(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "TRANSFERS",
+                f"{self._max_transfers} files are on their way: ask again soon",
+                retry_after_s=RETRY_S,
+            )
+        self._num_transfers += 1
+        try:
+            yield
+        finally:
+            self._num_transfers -= 1
 
 
 class _Upload:
@@ -185,6 +209,40 @@ async def _start_of(requests: Requests) -> render_pb2.UploadStart:
             return request.start
         break
     raise bad_field("start", "must be the first message")
+
+
+async def _in_time(requests: Requests, limit_s: float) -> Requests:
+    """The messages of an upload, which has to go on.
+
+    Raises:
+        Refusal: DEADLINE_EXCEEDED, nothing came for so long.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(limit_s):
+                request = await anext(requests, None)
+        except TimeoutError:
+            message = f"nothing came for {limit_s:g} s: send it again"
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            raise Refusal(code, "UPLOAD_STALLED", message) from None
+        if request is None:
+            return
+        yield request
+
+
+async def _send_file(
+    writer: Writer, start: render_pb2.DownloadStart, pieces: AsyncIterator[bytes]
+) -> None:
+    """Send what is known of a file, then the file."""
+    async with _closing(pieces) as stream:
+        is_first = True
+        async for piece in stream:
+            if is_first:  # only now it is sure that there is something to give
+                await writer.write(render_pb2.DownloadResultResponse(start=start))
+                is_first = False
+            await _write_pieces(writer, piece)
+        if is_first:
+            await writer.write(render_pb2.DownloadResultResponse(start=start))
 
 
 async def _write_pieces(writer: Writer, data: bytes) -> None:

@@ -107,6 +107,40 @@ class ChainPart(Part):
     spares: str = ""
 
 
+class Jobs(Part):
+    """The batch queue: where it lies (None: as `viva jobs`), what it takes, who does the jobs.
+
+    `workers` is how many jobs are done here at once; 0: `viva jobs work` does them, anywhere that
+    has the same data and store. Jobs read uploads, files below `folders`, URLs of `schemes`.
+    """
+
+    data: Path | None = None
+    store: Annotated[str, Field(repr=False)] = ""
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    segment_s: Annotated[float, Field(ge=0.5, le=600)] = 20.0
+    ttl_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    folders: tuple[Path, ...] = ()
+    schemes: tuple[str, ...] = ()
+    max_upload_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 4 << 30
+    max_data_bytes: Annotated[int, Field(ge=1, le=1 << 50)] = 200 << 30
+    max_transfers: Count = 32
+    sign_chain: Path | None = None
+    sign_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Refuse half a signature."""
+        if (self.sign_chain is None) != (self.sign_key is None):
+            raise ValueError("sign_chain and sign_key belong together: give both")
+        return self
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody asked for anything."""
+        return self == Jobs()
+
+
 class Deployment(Part):
     """All of it; every field has a default that suits a laptop."""
 
@@ -124,6 +158,7 @@ class Deployment(Part):
     ice: Ice = Ice()
     sessions: Sessions = Sessions()
     limits: Limits = Limits()
+    jobs: Jobs = Jobs()
     keys_file: Path | None = None
     cors_origins: tuple[str, ...] = ()
     push_hosts: tuple[str, ...] = ()

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import signal
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from services.job_queue import Job
-    from services.job_worker import WorkerSettings
     from services.jobs import StoredJobQueue
 
 jobs_app = typer.Typer(help="Render in the background: a queue that survives anything.")
@@ -238,6 +235,7 @@ def work(  # noqa: PLR0913 - one parameter per option
     store: StoreOption = "",
 ) -> None:
     """Do the jobs. SIGTERM ends it after the segments in work; a second one at once."""
+    from services import job_crew
     from services.job_worker import WorkerSettings
     from services.provenance import Signing
 
@@ -250,38 +248,7 @@ def work(  # noqa: PLR0913 - one parameter per option
         threads=threads,
     )
     with _queue(data, store) as queue:
-        _work(queue, settings, workers, until_idle)
-
-
-def _work(
-    queue: "StoredJobQueue", settings: "WorkerSettings", num_workers: int, until_idle: bool
-) -> None:
-    """Run workers in threads, each with a process of its own, until they end."""
-    from services.job_worker import JobWorker, worker_name
-
-    workers = [
-        JobWorker(queue.store, queue.files, settings, name=worker_name(index))
-        for index in range(num_workers)
-    ]
-
-    def end(signum: int, frame: object) -> None:
-        del signum, frame
-        for worker in workers:
-            if worker.stop.is_set():
-                worker.leave_at_once()
-            worker.stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    threads = [
-        threading.Thread(target=worker.run, kwargs={"until_idle": until_idle}, name=f"jobs-{i}")
-        for i, worker in enumerate(workers)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(timeout=0.5)  # signals are handled between
+        job_crew.work(queue, settings, workers, until_idle=until_idle)
 
 
 def _plain(job: "Job") -> dict[str, Any]:

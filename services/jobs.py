@@ -29,6 +29,7 @@ from services.job_store import JobStore
 
 MAX_OPEN_JOBS = 10_000
 MAX_PAGE = 500
+LOOK_BYTES = 64 << 20
 POLL_S = 0.25
 RETRY_S = 5.0
 P = ParamSpec("P")
@@ -128,7 +129,7 @@ class StoredJobQueue:
         del owner  # inputs are named by their checksum: who knows it has the content
         await self._call(self.files.require_room)
         writing = self.files.begin_input()
-        digest, size = hashlib.sha256(), 0
+        digest, size, look_again_at = hashlib.sha256(), 0, LOOK_BYTES
         try:
             with writing.open("wb") as file:
                 async for chunk in chunks:
@@ -136,6 +137,9 @@ class StoredJobQueue:
                     if size > self.files.rules.max_input_bytes:
                         limit = self.files.rules.max_input_bytes >> 20
                         raise JobRefused("data", f"{name[:80]} is over {limit} MiB: cut it")
+                    if size >= look_again_at:
+                        await self._call(self.files.require_room)
+                        look_again_at = size + LOOK_BYTES
                     digest.update(chunk)
                     await asyncio.to_thread(file.write, chunk)
             return self.files.end_input(writing, name, digest.hexdigest())

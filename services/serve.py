@@ -22,6 +22,7 @@ from services.live_studio import LiveStudio
 from services.model_client import ModelClient
 from services.model_worker import WorkerSource, attached, spawned
 from services.serve_grpc import grpc_beside
+from services.serve_jobs import jobs_beside
 from services.tracing import make_tracer
 from services.tts import find_voice
 
@@ -108,16 +109,30 @@ async def _serve(deployment: Deployment, keys: ApiKeys) -> int:
                     tracer=tracer,
                 )
                 app = build_gateway(backing)
-                async with grpc_beside(
-                    deployment, app[PARTS], keys, voice=backing.voice, draining=stop.drain
-                ) as control:
-                    if control is not None:
-                        _say(f"grpc {deployment.host}:{control.port}\n")
-                    await _listen(app, deployment, stop)
+                await _beside(app, backing, stop)
                 tracer.close()
             finally:
                 await studio.close()
     return 0
+
+
+async def _beside(app: web.Application, backing: Backing, stop: Stop) -> None:
+    """Open the batch queue and gRPC's port, if they are wanted, then HTTP's, until the end."""
+    deployment = backing.deployment
+    async with (
+        jobs_beside(deployment, draining=stop.drain, ending=stop.now) as queue,
+        grpc_beside(
+            deployment,
+            app[PARTS],
+            backing.keys,
+            voice=backing.voice,
+            draining=stop.drain,
+            queue=queue,
+        ) as control,
+    ):
+        if control is not None:
+            _say(f"grpc {deployment.host}:{control.port}\n")
+        await _listen(app, deployment, stop)
 
 
 async def _listen(app: web.Application, deployment: Deployment, stop: Stop) -> None:

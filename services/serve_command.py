@@ -19,6 +19,14 @@ def _option(name: str, metavar: str, text: str) -> object:
     return typer.Option(f"--{name}", metavar=metavar, help=text, show_default=False)
 
 
+def _jobs_option(name: str, metavar: str, text: str) -> object:
+    """An option that `viva jobs` has as well, with the same variable."""
+    variable = f"VIVA_JOBS_{name.upper()}"
+    return typer.Option(
+        f"--jobs-{name}", envvar=variable, metavar=metavar, help=text, show_default=False
+    )
+
+
 def serve(  # noqa: PLR0913 - one parameter per option
     deployment: Annotated[
         str, _option("deployment", "NAME|FILE", "What to serve. (default: laptop)")
@@ -27,6 +35,16 @@ def serve(  # noqa: PLR0913 - one parameter per option
     port: Annotated[int | None, _option("port", "N", "Port; 0 takes a free one.")] = None,
     grpc_port: Annotated[
         int | None, _option("grpc-port", "N", "Serve gRPC, too, at this port; 0 takes a free one.")
+    ] = None,
+    jobs_data: Annotated[
+        str | None, _jobs_option("data", "DIR", "Where jobs lie. (default: that of viva jobs)")
+    ] = None,
+    jobs_store: Annotated[
+        str | None, _jobs_option("store", "URL", "The jobs' database. (default: SQLite there)")
+    ] = None,
+    jobs_workers: Annotated[
+        int | None,
+        _option("jobs-workers", "N", "Do so many jobs at once, behind live sessions. (default: 0)"),
     ] = None,
     model: Annotated[str | None, _option("model", "NAME|DIR", "Model.")] = None,
     plan: Annotated[str | None, _option("plan", "NAME|FILE", "Plan.")] = None,
@@ -77,6 +95,13 @@ def serve(  # noqa: PLR0913 - one parameter per option
             "spare": False if no_spare else None,
             "traces": True if traces else None,
             "tls": _tls(tls_cert, tls_key),
+            "jobs": _part(
+                read,
+                "jobs",
+                data=jobs_data or None,
+                store=jobs_store or None,
+                workers=jobs_workers,
+            ),
             "chain": _part(read, "chain", kind=chain, stages=stages, devices=devices),
             "sessions": _part(read, "sessions", capacity=capacity),
             "ice": _part(read, "ice", urls=tuple(ice) if ice else None),

@@ -1,4 +1,4 @@
-"""The gRPC side of `viva serve`: live calls on the same places and keys as HTTP sessions."""
+"""The gRPC side of `viva serve`: live calls on HTTP's places and keys, and the batch queue."""
 
 import asyncio
 import contextlib
@@ -92,4 +92,6 @@ def control_config(deployment: Deployment) -> "ControlConfig":
         host=deployment.host,
         port=deployment.grpc_port or 0,
         tls=files,
+        max_upload_bytes=deployment.jobs.max_upload_bytes,
+        max_transfers=deployment.jobs.max_transfers,
     )

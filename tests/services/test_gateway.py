@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_gateway_process_never_imports_torch() -> None:
     program = (
-        "import sys, services.serve, services.serve_command\n"
+        "import sys, services.serve, services.serve_command, services.control, services.job_crew\n"
         "bad = {'torch', 'librosa', 'transformers', 'ray'} & set(sys.modules)\n"
         "assert not bad, bad"
     )
