@@ -12,6 +12,7 @@ import pytest
 from viva.v1 import render_pb2
 from viva.v1.render_pb2_grpc import RenderServiceStub
 
+from services import control_render
 from services.client import AsyncClient, Connection, is_over
 from services.client_words import reason_of
 from services.control import ControlConfig
@@ -206,3 +207,27 @@ def test_an_upload_that_is_not_what_it_says_is_refused(
         assert not queue.uploads
 
     with_server(test, config=ControlConfig(max_upload_bytes=100))
+
+
+def test_only_so_many_files_are_on_their_way_and_those_that_stall_are_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(control_render, "UPLOAD_PAUSE_S", 0.5)
+
+    async def test(stub: Any, queue: FakeQueue, _client: AsyncClient) -> None:
+        start = render_pb2.UploadInputRequest(start=render_pb2.UploadStart(file_name="a.wav"))
+        stalled = stub.UploadInput()
+        await stalled.write(start)
+        await asyncio.sleep(0.1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.UploadInput(iter([start]))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert reason_of(caught.value) == "TRANSFERS"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stalled
+        assert reason_of(caught.value) == "UPLOAD_STALLED"
+        piece = render_pb2.UploadInputRequest(data=b"sound")
+        assert (await stub.UploadInput(iter([start, piece]))).size_bytes == 5
+        assert list(queue.uploads.values()) == [b"sound"]
+
+    with_server(test, config=ControlConfig(max_transfers=1))
