@@ -16,7 +16,7 @@ from services.live_model import LiveModel
 from services.live_sessions import LiveSessions
 from services.portraits import Portraits
 from services.problem import Problem
-from services.studio import Offer
+from services.studio import Offer, Wants
 
 SDP = "application/sdp"
 
@@ -77,11 +77,11 @@ class Parts:
         """ICE servers with credentials for one session."""
         return self.ice.servers_for(session.name[:10], self.wall_clock)
 
-    def offer(self, session: HostedSession, sdp: str, *, one_way: bool) -> Offer:
+    def offer(self, session: HostedSession, sdp: str, wants: Wants) -> Offer:
         """An offer as the studio takes it."""
         return Offer(
             sdp=sdp,
             codec=session.order.codec,
             ice_servers=self.ice_servers(session),
-            one_way=one_way,
+            wants=wants,
         )

@@ -64,6 +64,7 @@ class SessionRoutes:
             "events_url": f"{path}/events",
             "whip_url": f"{path}/whip",
             "whep_url": f"/whep/{session.name}",
+            "mic_url": f"/whip/{session.name}",
             "ice_servers": parts.ice_servers(session),
         }
         return web.json_response(answer, status=201, headers={"Location": path})
@@ -89,7 +90,7 @@ class SessionRoutes:
         session = visit.session
         if session.state is State.NEW and session.position is None:
             await start_once(self._parts, visit, wait=False)
-        offer = self._parts.offer(session, asked.sdp, one_way=False)
+        offer = self._parts.offer(session, asked.sdp, "sendrecv")
         peer, sdp = await self._parts.sessions.connect(session, offer)
         answer = {"sdp": sdp, "type": "answer", "session_id": session.name, "peer_id": peer}
         return web.json_response(answer)

@@ -1,4 +1,7 @@
-"""Routes of WHEP (watch with any player) and of WHIP pushes (RFC 9725, draft-ietf-wish-whep)."""
+"""Routes of WHEP (watch with any player) and of WHIP, both ways: microphones come, pushes go.
+
+RFC 9725 and draft-ietf-wish-whep; what both made is one kind of resource, a session's peer.
+"""
 
 import re
 from urllib.parse import urlsplit
@@ -14,6 +17,7 @@ from services.ice import link_headers
 from services.problem import Problem
 from services.session_requests import NewSession, Push, parse
 from services.session_state import OPEN_STATES
+from services.studio import Offer
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
 SESSION_NAME = re.compile(r"s_[A-Za-z0-9_\-]{16}")
@@ -24,7 +28,7 @@ RETRY_AFTER_S = 2
 
 
 class WhepRoutes:
-    """Handlers for /whep and for pushes."""
+    """Handlers for /whep, /whip and for pushes."""
 
     def __init__(self, parts: Parts) -> None:
         """Serve these parts."""
@@ -32,15 +36,15 @@ class WhepRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
-        watch, peer = "/whep/{name}", "/whep/{session}/peers/{peer}"
+        watch, hear = "/whep/{name}", "/whip/{session}"
+        resources = [f"/{way}/{{session}}/peers/{{peer}}" for way in ("whep", "whip")]
         return [
             web.post(watch, self.watch),
-            web.options(watch, self.discover),
-            web.get(watch, self.nothing, allow_head=True),
-            web.patch(peer, self.trickle),
-            web.delete(peer, self.leave),
-            web.options(peer, self.discover),
-            web.get(peer, self.nothing, allow_head=True),
+            web.post(hear, self.hear),
+            *(web.patch(peer, self.trickle) for peer in resources),
+            *(web.delete(peer, self.leave) for peer in resources),
+            *(web.options(path, self.discover) for path in (watch, hear, *resources)),
+            *(web.get(path, self.nothing, allow_head=True) for path in (watch, hear, *resources)),
             web.post("/v1/sessions/{session}/whip", self.push),
             web.delete("/v1/sessions/{session}/peers/{peer}", self.hang_up),
         ]
@@ -66,10 +70,19 @@ class WhepRoutes:
             sdp = await self._parts.sdp(request)
             asked = NewSession(portrait=name)
             session = await make_session(self._parts, asked, owner, for_one_peer=True)
-        return await self._connect(session, sdp)
+        offer = self._parts.offer(session, sdp, "recvonly")
+        return await self._connect(session, offer, "whep")
+
+    async def hear(self, request: web.Request) -> web.Response:
+        """A WHIP client's offer: what it sends becomes the session's microphone."""
+        visit = self._parts.visit(request)
+        sdp = await self._parts.sdp(request)
+        await self._started(visit)
+        offer = self._parts.offer(visit.session, sdp, "sendonly")
+        return await self._connect(visit.session, offer, "whip")
 
     async def trickle(self, request: web.Request) -> web.Response:
-        """A player's candidates: they are learned from its checks as well, so nothing is done."""
+        """A client's candidates: they are learned from its checks as well, so nothing is done."""
         session, peer = self._peer(request)
         match = request.headers.get("If-Match")
         if match is None:
@@ -87,7 +100,7 @@ class WhepRoutes:
         return web.Response(status=204)
 
     async def leave(self, request: web.Request) -> web.Response:
-        """A viewer hangs up; a session of its own ends with it."""
+        """A client hangs up; a session of its own ends with it."""
         session, peer = self._peer(request)
         await self._parts.sessions.disconnect(session, peer)
         if session.order.for_one_peer and not session.peers:
@@ -101,7 +114,7 @@ class WhepRoutes:
         self._require_pushable(asked.url)
         await self._started(visit)
         session = visit.session
-        offer = self._parts.offer(session, "", one_way=True)
+        offer = self._parts.offer(session, "", "recvonly")
         peer = await self._parts.sessions.push(session, asked.url, asked.bearer, offer)
         location = f"/v1/sessions/{session.name}/peers/{peer}"
         return web.json_response({"peer_id": peer}, status=201, headers={"Location": location})
@@ -130,9 +143,8 @@ class WhepRoutes:
             raise Problem(409, "nothing_to_watch", detail, retry_after_s=RETRY_AFTER_S)
         return session
 
-    async def _connect(self, session: HostedSession, sdp: str) -> web.Response:
+    async def _connect(self, session: HostedSession, offer: Offer, way: str) -> web.Response:
         """Answer the offer; a session that was made for it does not outlive a refusal."""
-        offer = self._parts.offer(session, sdp, one_way=True)
         try:
             peer, answer = await self._parts.sessions.connect(session, offer)
         except Problem:
@@ -140,7 +152,7 @@ class WhepRoutes:
                 await self._parts.sessions.close(session, "client")
             raise
         headers = CIMultiDict(
-            {"Location": f"/whep/{session.name}/peers/{peer}", "ETag": _etag(peer)}
+            {"Location": f"/{way}/{session.name}/peers/{peer}", "ETag": _etag(peer)}
         )
         for link in link_headers(offer.ice_servers):
             headers.add("Link", link)

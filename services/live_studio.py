@@ -155,6 +155,7 @@ class LiveStudio:
         """For a model that makes `chunk_frames` at once."""
         self._deployment, self._chunk_frames = deployment, chunk_frames
         self._encoders = Encoders()
+        self._mics = itertools.count(1)
 
     def perform(self, stream: LiveStream, on_event: Callable[[Event], None]) -> Performing:
         """A performer of the stream, at work at once."""
@@ -177,12 +178,10 @@ class LiveStudio:
         """
         peer = self._peer(offer, hooks.on_message)
         try:
-            sdp = await peer.answer(
-                offer.sdp, _stage(performing), wants="recvonly" if offer.one_way else "sendrecv"
-            )
+            sdp = await peer.answer(offer.sdp, _stage(performing), wants=offer.wants)
         except SdpError as error:
             raise BadOffer(str(error)) from error
-        return PeerClient(peer, hooks, has_channel=not offer.one_way), sdp
+        return PeerClient(peer, hooks, has_channel=offer.wants == "sendrecv"), sdp
 
     async def push(
         self, performing: Performing, url: str, bearer: str, offer: Offer, hooks: Hooks
@@ -216,6 +215,7 @@ class LiveStudio:
                 ),
             ),
             codec=offer.codec,
+            mic_prefix=f"mic{next(self._mics)}",
         )
         return Peer(self._encoders, settings, on_message)
 

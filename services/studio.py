@@ -12,6 +12,8 @@ from services.ice import IceServer
 from services.live_model import LiveStream
 
 Codec = Literal["VP8", "H264"]
+# What a client wants of us, seen from its side: a WHIP microphone only sends.
+Wants = Literal["sendrecv", "recvonly", "sendonly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ class Offer:
     sdp: str
     codec: Codec
     ice_servers: Sequence[IceServer]
-    one_way: bool = False
+    wants: Wants = "sendrecv"
 
 
 class BadOffer(ValueError):

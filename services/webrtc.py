@@ -8,7 +8,7 @@ events go both ways over the data channel. A peer that is closed, by either side
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from aiortc import (
     MediaStreamTrack,
@@ -22,7 +22,9 @@ from aiortc import (
 from services.encode import VideoCodec
 from services.encode_share import Encoders, Kind, MediaShare, Source
 from services.mic import Listener, Microphone, MicSettings, Mirror
+from services.studio import Wants
 from services.webrtc_channel import EVENTS_LABEL, EventChannel, Message, MessageError
+from services.webrtc_end import hang_up
 from services.webrtc_ice import IceSettings, connection, settle
 from services.webrtc_mic import drain, mirror
 from services.webrtc_sdp import (
@@ -36,8 +38,6 @@ from services.webrtc_sender import MediaSender
 from services.webrtc_tracks import PacketTrack, PictureTrack, SoundTrack, Watching
 from services.webrtc_whip import WhipResource, whip_post
 
-Wants = Literal["sendrecv", "recvonly"]
-
 
 class Performs(Source, Listener, Protocol):
     """What a peer needs of a performer: beats, and somebody to say what the microphone hears."""
@@ -47,13 +47,15 @@ class Performs(Source, Listener, Protocol):
 class PeerSettings:
     """How a peer connects and what it prefers.
 
-    `connect_s` is how long the connection may take before the peer gives up.
+    `connect_s` is how long the connection may take before the peer gives up. Utterances of the
+    microphone are named `<mic_prefix>-1`, ...: give peers of one performer prefixes of their own.
     """
 
     ice: IceSettings = field(default_factory=IceSettings)
     codec: VideoCodec = "VP8"
     max_side_px: int | None = None
     mic: MicSettings = field(default_factory=MicSettings)
+    mic_prefix: str = "mic"
     connect_s: float = 30.0
 
 
@@ -103,13 +105,14 @@ class Peer:
     ) -> str:
         """Answer an offer with the performer's picture and sound.
 
-        `wants` "recvonly" leaves the visitor's microphone unheard (WHEP).
+        `wants` "recvonly" leaves the visitor's microphone unheard (WHEP), "sendonly" hears it and
+        sends nothing back (WHIP).
 
         Raises:
             SdpError: the offer cannot be used; the peer is closed.
         """
         try:
-            wishes = read_sdp(offer_sdp, "offer")
+            wishes = read_sdp(offer_sdp, "offer", is_mic=wants == "sendonly")
             self._open(ice_servers)
             return await self._answer(offer_sdp, performer, wishes, wants)
         except BaseException:
@@ -177,7 +180,7 @@ class Peer:
         if self._resource is not None:
             await self._resource.delete()
         if self._connection is not None:
-            await self._connection.close()
+            await hang_up(self._connection)
         others = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
@@ -201,14 +204,13 @@ class Peer:
         """Exchange descriptions."""
         peer = self._connection
         assert peer is not None  # noqa: S101 # opened by the caller
-        hears = wishes.microphone and wants == "sendrecv"
-        self._watching = self._watch(performer)
-        if wishes.picture:
-            self._add(peer, PictureTrack(self._watching), "sendonly")
-        if wishes.sound:
-            self._add(peer, SoundTrack(self._watching), "sendrecv" if hears else "sendonly")
-        mic = Mirror(performer, Microphone(performer.sample_rate, settings=self.settings.mic))
-        peer.on("track", lambda track: self._track_came(track, mic if hears else None))
+        hears = wishes.microphone and wants != "recvonly"
+        if wants == "sendonly":
+            peer.addTransceiver("audio", direction="recvonly").setCodecPreferences(opus_only())
+        else:
+            self._send_back(peer, performer, wishes, hears=hears)
+        mic = self._mirror(performer) if hears else None
+        peer.on("track", lambda track: self._track_came(track, mic))
         await self._take(peer, RTCSessionDescription(sdp=offer_sdp, type="offer"))
         for transceiver in peer.getTransceivers():
             # aiortc makes its own for what the far end only sends.
@@ -220,6 +222,22 @@ class Peer:
         except Exception as error:  # noqa: BLE001 # what it chokes on came with the offer
             raise in_one_line("offer", error) from None
         return str(peer.localDescription.sdp)
+
+    def _send_back(
+        self, peer: RTCPeerConnection, performer: Performs, wishes: Wishes, *, hears: bool
+    ) -> None:
+        """Send what the offer wants to receive."""
+        self._watching = self._watch(performer)
+        if wishes.picture:
+            self._add(peer, PictureTrack(self._watching), "sendonly")
+        if wishes.sound:
+            self._add(peer, SoundTrack(self._watching), "sendrecv" if hears else "sendonly")
+
+    def _mirror(self, performer: Performs) -> Mirror:
+        """The visitor's microphone, said by the performer."""
+        settings = self.settings
+        ear = Microphone(performer.sample_rate, prefix=settings.mic_prefix, settings=settings.mic)
+        return Mirror(performer, ear)
 
     def _offer_media(self, peer: RTCPeerConnection, performer: Performs) -> None:
         """Offer both tracks, and nothing to receive."""

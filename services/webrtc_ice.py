@@ -17,6 +17,8 @@ from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol, server_reflexive_candidate
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection
 
+from services.webrtc_end import ice_connections
+
 _STUN_S = 5.0
 
 
@@ -66,8 +68,7 @@ def settle(peer: RTCPeerConnection, settings: IceSettings) -> None:
     """Have a peer's candidates gathered by these settings; call before its local description."""
     if settings.udp_ports is None and settings.addresses is None:
         return
-    for transport in getattr(peer, "_RTCPeerConnection__iceTransports"):  # noqa: B009 # private name
-        ice: Connection = transport.iceGatherer._connection
+    for ice in ice_connections(peer):
         # aioice offers no option: the instance's own method is what gathering calls.
         setattr(ice, "get_component_candidates", partial(_gather, ice, settings))  # noqa: B010 # of a foreign type
 

@@ -37,8 +37,8 @@ class Wishes:
     events: bool
 
 
-def read_sdp(text: str, kind: Literal["offer", "answer"]) -> Wishes:
-    """Check a description and say what is in it.
+def read_sdp(text: str, kind: Literal["offer", "answer"], *, is_mic: bool = False) -> Wishes:
+    """Check a description and say what is in it; `is_mic`: it comes only to be heard.
 
     Raises:
         SdpError: it is malformed, too large, or asks for nothing that can be given.
@@ -57,6 +57,10 @@ def read_sdp(text: str, kind: Literal["offer", "answer"]) -> Wishes:
         microphone=directions.get("audio") in ("sendonly", "sendrecv"),
         events="application" in directions,
     )
+    if is_mic:
+        if not wishes.microphone:
+            raise SdpError(f"the {kind} sends no sound: give audio with sendonly")
+        return wishes
     if not (wishes.picture or wishes.sound):
         raise SdpError(f"the {kind} receives nothing: ask for audio or video with recvonly")
     return wishes

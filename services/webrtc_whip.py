@@ -1,12 +1,20 @@
-"""A WHIP client (RFC 9725): POST an offer, get an answer and a resource, DELETE it at the end."""
+"""A WHIP client (RFC 9725): POST an offer, get an answer and a resource, DELETE it at the end.
 
+Servers may send the offer on (307 and 308 keep it a POST) and name the resource as they like, but
+only to https or within their own host, never from https down to http; the bearer stays with the
+host that it was given for.
+"""
+
+import asyncio
 from dataclasses import dataclass
-from urllib.parse import urljoin
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import aiohttp
 
 _MAX_ANSWER_BYTES = 64 * 1024
 _DELETE_S = 5.0
+_MAX_REDIRECTS = 3
+_KEEPS_POST = (307, 308)
 
 
 class WhipError(ConnectionError):
@@ -28,7 +36,7 @@ class WhipResource:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.delete(self.url, headers=_headers(self.bearer)),
+                session.delete(self.url, headers=_headers(self.bearer), allow_redirects=False),
             ):
                 return
         except (TimeoutError, aiohttp.ClientError):
@@ -43,17 +51,78 @@ async def whip_post(
     Raises:
         WhipError: the server cannot be reached, or answers anything but 201 with an SDP.
     """
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
-    headers = _headers(bearer) | {"Content-Type": "application/sdp", "Accept": "application/sdp"}
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(url, data=offer_sdp.encode(), headers=headers) as response,
-        ):
-            return await _taken(response, bearer)
+        async with asyncio.timeout(timeout_s), aiohttp.ClientSession() as session:
+            for _ in range(1 + _MAX_REDIRECTS):
+                answer = await _post_once(session, url, bearer, offer_sdp)
+                if not isinstance(answer, str):
+                    return answer
+                url, bearer = answer, bearer_for(answer, url, bearer)
     except (TimeoutError, aiohttp.ClientError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise WhipError(f"WHIP server {url[:200]} cannot be reached: {reason[:200]}") from None
+    raise WhipError(f"WHIP server {url[:200]} redirects over {_MAX_REDIRECTS} times: give its end")
+
+
+async def _post_once(
+    session: aiohttp.ClientSession, url: str, bearer: str | None, offer_sdp: str
+) -> tuple[WhipResource, str] | str:
+    """Post to one address: what came of it, or where to post instead."""
+    headers = _headers(bearer) | {"Content-Type": "application/sdp", "Accept": "application/sdp"}
+    async with session.post(
+        url, data=offer_sdp.encode(), headers=headers, allow_redirects=False
+    ) as response:
+        if 300 <= response.status < 400:
+            return _redirect(response)
+        return await _taken(response, bearer)
+
+
+def _redirect(response: aiohttp.ClientResponse) -> str:
+    """Where a server sends us.
+
+    Raises:
+        WhipError: it may not.
+    """
+    here, location = str(response.url), response.headers.get("Location", "")
+    server = f"WHIP server {here[:200]}"
+    if response.status not in _KEEPS_POST or not location:
+        raise WhipError(f"{server} redirects by {response.status}, not 307: is it a WHIP URL?")
+    there = urljoin(here, location)
+    if not may_follow(here, there):
+        raise WhipError(f"{server} redirects to {there[:200]}: only https elsewhere is followed")
+    return there
+
+
+def may_follow(here: str, there: str) -> bool:
+    """Whether one address may send us to another: to https, or to http on its own http host.
+
+    Raises:
+        ValueError: an address is malformed.
+    """
+    old, new = urlsplit(here), urlsplit(there)
+    if not new.hostname or new.username is not None:
+        return False
+    return new.scheme == "https" or _origin(new) == _origin(old)
+
+
+def bearer_for(there: str, here: str, bearer: str | None) -> str | None:
+    """The bearer that belongs to `here`, if `there` may have it.
+
+    Raises:
+        ValueError: an address is malformed.
+    """
+    old, new = urlsplit(here), urlsplit(there)
+    return bearer if (old.hostname, _port(old)) == (new.hostname, _port(new)) else None
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None]:
+    """Scheme and host; ports of one host are its own business."""
+    return parts.scheme, parts.hostname
+
+
+def _port(parts: SplitResult) -> int:
+    """The port, also where it is left out."""
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def _taken(response: aiohttp.ClientResponse, bearer: str | None) -> tuple[WhipResource, str]:
@@ -67,8 +136,13 @@ async def _taken(response: aiohttp.ClientResponse, bearer: str | None) -> tuple[
     if len(body) > _MAX_ANSWER_BYTES:
         raise WhipError(f"{server} sent over {_MAX_ANSWER_BYTES // 1024} KiB: is it a WHIP URL?")
     location = response.headers.get("Location")
-    url = urljoin(str(response.url), location) if location else None
-    return WhipResource(url, bearer), body.decode("utf-8", "replace")
+    here = str(response.url)
+    url = urljoin(here, location) if location else None
+    if url is not None and not may_follow(here, url):
+        # It is told nothing: media that stop are the end for it, too.
+        url = None
+    kept = bearer_for(url, here, bearer) if url else None
+    return WhipResource(url, kept), body.decode("utf-8", "replace")
 
 
 def _headers(bearer: str | None) -> dict[str, str]:

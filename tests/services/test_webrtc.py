@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -312,6 +313,30 @@ def test_a_whep_player_is_not_heard_even_if_it_sends() -> None:
     play(work)
 
 
+@pytest.mark.parametrize("direction", ["sendonly", "sendrecv"])
+def test_a_whip_microphone_is_heard_and_gets_nothing_back(direction: str) -> None:
+    async def work(encoders: Encoders) -> None:
+        async with FlashPerformer(sample_rate=16000) as performer:
+            peer = Peer(encoders, PeerSettings(mic_prefix="ada"))
+            track = ToneTrack(600, speaks_s=(0.2, 0.7))
+            sender = Loopback(audio=direction, track=track, events=False)
+            answer = await peer.answer(await sender.offer(), performer, wants="sendonly")
+            assert sorted(re.findall("a=(recvonly|inactive|send.*)", answer)) == [
+                "inactive",
+                "recvonly",
+            ]
+            await sender.take(answer)
+            async with asyncio.timeout(10):
+                while not performer.ended:  # noqa: ASYNC110 # plain list
+                    await asyncio.sleep(0.05)
+            assert performer.ended == ["ada-1"]
+            assert not performer.queues, "nothing is encoded for it"
+            await peer.close()
+            await sender.close()
+
+    play(work)
+
+
 def test_ports_and_addresses_stay_within_what_is_allowed() -> None:
     async def work(encoders: Encoders) -> None:
         ice = IceSettings(udp_ports=(41000, 41003), addresses=("127.0.0.1",))
@@ -364,6 +389,19 @@ def test_closing_at_any_moment_leaves_nothing() -> None:
         assert peer.close_reason == "client"
 
     after(act)
+
+
+def test_closing_while_the_connection_is_made_leaves_nothing() -> None:
+    async def work(encoders: Encoders) -> None:
+        async with FlashPerformer() as performer:
+            for ms in range(0, 48, 6):
+                peer, viewer = Peer(encoders), Loopback()
+                await connect(peer, viewer, performer)
+                await asyncio.sleep(ms / 1000)
+                await peer.close()
+                await viewer.close()
+
+    play(work)
 
 
 def test_a_peer_that_never_connects_gives_up() -> None:

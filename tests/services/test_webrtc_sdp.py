@@ -42,6 +42,15 @@ def test_wishes_are_read() -> None:
     assert read_sdp(made_offer("sendrecv"), "offer").microphone
 
 
+def test_a_microphone_must_send_and_need_not_receive() -> None:
+    sends = OFFER.replace("a=recvonly", "a=sendonly")
+    assert read_sdp(sends, "offer", is_mic=True) == Wishes(
+        picture=False, sound=False, microphone=True, events=True
+    )
+    with pytest.raises(SdpError, match="sends no sound: give audio with sendonly"):
+        read_sdp(OFFER, "offer", is_mic=True)
+
+
 BAD = {
     "empty": ("", "is no SDP"),
     "JSON": ('{"sdp": "v=0"}', "is no SDP"),

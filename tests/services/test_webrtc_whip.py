@@ -8,8 +8,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from services.encode_share import Encoders
 from services.webrtc import Peer
+from services.webrtc_end import hang_up
 from services.webrtc_sdp import SdpError
-from services.webrtc_whip import WhipError
+from services.webrtc_whip import WhipError, bearer_for, may_follow
 from tests.support.flash_performer import FlashPerformer
 from tests.support.media_rig import play
 
@@ -19,8 +20,10 @@ pytestmark = pytest.mark.unit
 class WhipServer:
     """Takes one stream, counts its pictures."""
 
-    def __init__(self, *, status: int = 201, body: str | None = None) -> None:
-        self.status, self.body = status, body
+    def __init__(
+        self, *, status: int = 201, body: str | None = None, location: str = "/resource/1"
+    ) -> None:
+        self.status, self.body, self.location = status, body, location
         self.tokens: list[str | None] = []
         self.deleted: list[str] = []
         self.kinds: list[str] = []
@@ -31,6 +34,7 @@ class WhipServer:
     async def __aenter__(self) -> str:
         app = web.Application()
         app.router.add_post("/whip/live", self._post)
+        app.router.add_post("/redirect/{status}", self._redirect)
         app.router.add_delete("/resource/{name}", self._delete)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
@@ -40,7 +44,7 @@ class WhipServer:
         return f"http://127.0.0.1:{port}/whip/live"
 
     async def __aexit__(self, *_: object) -> None:
-        await self._peer.close()
+        await hang_up(self._peer)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -61,8 +65,13 @@ class WhipServer:
             status=201,
             text=self._peer.localDescription.sdp,
             content_type="application/sdp",
-            headers={"Location": "/resource/1", "ETag": '"1"'},
+            headers={"Location": self.location, "ETag": '"1"'},
         )
+
+    async def _redirect(self, request: web.Request) -> web.Response:
+        self.tokens.append(request.headers.get("Authorization"))
+        status = int(request.match_info["status"])
+        return web.Response(status=status, headers={"Location": self.location})
 
     async def _delete(self, request: web.Request) -> web.Response:
         self.deleted.append(request.match_info["name"])
@@ -123,3 +132,59 @@ def test_a_server_that_is_not_there_is_one_line(url: str) -> None:
             await Peer(encoders).push(url, None, FlashPerformer(), timeout_s=3)
 
     play(work)
+
+
+def test_a_redirect_within_the_host_is_followed_and_elsewhere_the_token_stays_behind() -> None:
+    async def work(encoders: Encoders) -> None:
+        taker = WhipServer()
+        async with taker as end, FlashPerformer() as performer:
+            balancer = WhipServer(location=end)
+            async with balancer as url:
+                peer = Peer(encoders)
+                await peer.push(url.replace("whip/live", "redirect/307"), "secret", performer)
+                await peer.close()
+        assert balancer.tokens == ["Bearer secret"]
+        assert taker.tokens == [None], "another port is another server"
+        assert taker.deleted == ["1"]
+
+    play(work)
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "reason"),
+    [
+        (302, "/whip/live", "redirects by 302, not 307"),
+        (307, "", "redirects by 307"),
+        (307, "http://other.example/whip", "only https elsewhere is followed"),
+        (308, "ftp://127.0.0.1/whip", "only https elsewhere is followed"),
+        (307, "/redirect/307", "redirects over 3 times"),
+        (307, "http://[::1/x", "cannot be reached"),
+    ],
+)
+def test_a_redirect_that_is_not_followed(status: int, location: str, reason: str) -> None:
+    async def work(encoders: Encoders) -> None:
+        async with WhipServer(location=location) as url:
+            begin = url.replace("whip/live", f"redirect/{status}")
+            with pytest.raises(WhipError, match=reason):
+                await Peer(encoders).push(begin, "secret", FlashPerformer(), timeout_s=3)
+
+    play(work)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "follows", "keeps"),
+    [
+        ("https://a.example/x", "https://a.example/y", True, True),
+        ("https://a.example/x", "https://a.example:443/y", True, True),
+        ("https://a.example/x", "https://b.example/y", True, False),
+        ("https://a.example/x", "https://a.example:8443/y", True, False),
+        ("https://a.example/x", "http://a.example/y", False, False),
+        ("http://a.example/x", "http://a.example:81/y", True, False),
+        ("http://a.example/x", "https://a.example/y", True, False),
+        ("http://a.example/x", "http://b.example/y", False, False),
+        ("https://a.example/x", "https://me:pw@a.example/y", False, True),
+    ],
+)
+def test_where_a_server_may_send_us(here: str, there: str, follows: bool, keeps: bool) -> None:
+    assert may_follow(here, there) is follows
+    assert (bearer_for(there, here, "secret") == "secret") is keeps

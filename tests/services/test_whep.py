@@ -73,6 +73,53 @@ def test_what_cannot_be_watched_is_refused() -> None:
     asyncio.run(run())
 
 
+def test_a_microphone_comes_by_whip_and_leaves() -> None:
+    async def run() -> None:
+        async with gateway() as g:
+            made = await g.make()
+            token, path = bearer(made["token"]), made["mic_url"]
+            found = await g.client.options(path)
+            assert (found.status, found.headers["Accept-Post"]) == (204, "application/sdp")
+            for headers, status, code in (
+                (SDP_TYPE, 401, "token_missing"),
+                (bearer((await g.make())["token"]) | SDP_TYPE, 403, "token_foreign"),
+                (token, 415, "wrong_type"),
+                (token | SDP_TYPE, 400, "bad_sdp"),
+            ):
+                refused = await g.client.post(path, data="x", headers=headers)
+                await problem(refused, status, code)
+            again = bearer(made["token"]) | SDP_TYPE
+            answer = await g.client.post(path, data="v=0", headers=again)
+            assert (answer.status, answer.content_type) == (201, "application/sdp")
+            assert g.studio.wanted[-1] == "sendonly"
+            where, etag = answer.headers["Location"], answer.headers["ETag"]
+            assert where.startswith(path)
+            assert (await g.client.get(where)).status == 204
+            tagged = token | FRAGMENT | {"If-Match": etag}
+            assert (await g.client.patch(where, data=CANDIDATE, headers=tagged)).status == 204
+            await problem(await g.client.delete(where), 401, "token_missing")
+            assert (await g.client.delete(where, headers=token)).status == 200
+            assert g.studio.peers[-1].is_closed
+            assert (await g.shown(made))["state"] == "ready", "the session outlives it"
+            await problem(await g.client.delete(where, headers=token), 404, "no_session")
+
+    asyncio.run(run())
+
+
+def test_a_microphone_starts_a_session_and_is_told_when_there_is_no_room() -> None:
+    async def run() -> None:
+        async with gateway(capacity=1) as g:
+            made, late = await g.make(), await g.make()
+            headers = bearer(made["token"]) | SDP_TYPE
+            assert (await g.client.post(made["mic_url"], data="v=0", headers=headers)).ok
+            headers = bearer(late["token"]) | SDP_TYPE
+            full = await g.client.post(late["mic_url"], data="v=0", headers=headers)
+            await problem(full, 503, "capacity")
+            assert "Retry-After" in full.headers
+
+    asyncio.run(run())
+
+
 def test_named_origins_may_call_and_see_the_headers() -> None:
     async def run() -> None:
         page = {"Origin": "https://page.example"}

@@ -97,6 +97,7 @@ class QuietStudio:
         self.performings: list[QuietPerforming] = []
         self.peers: list[QuietPeer] = []
         self.pushed: list[tuple[str, str]] = []
+        self.wanted: list[str] = []
 
     def perform(self, stream: LiveStream, on_event: Callable[[Event], None]) -> Performing:
         self.performings.append(QuietPerforming(stream, on_event))
@@ -111,6 +112,7 @@ class QuietStudio:
             raise BadOffer("no SDP")
         peer = QuietPeer(hooks)
         self.peers.append(peer)
+        self.wanted.append(offer.wants)
         return peer, "v=0\r\nanswer\r\n"
 
     async def push(

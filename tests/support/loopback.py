@@ -22,6 +22,8 @@ from aiortc import (
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtcpSrPacket, RtpPacket
 
+from services.webrtc_end import hang_up
+
 U32 = 1 << 32
 
 
@@ -84,7 +86,7 @@ class Loopback:
         )
 
     async def close(self) -> None:
-        await self.peer.close()
+        await hang_up(self.peer)
         for task in self._tasks:
             task.cancel()  # of a track that never began nothing ends
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -24,7 +24,7 @@ def play(work: Callable[[Encoders], Awaitable[None]], *, seconds: float = 60) ->
             await encoders.close()
         await asyncio.sleep(0.05)
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        assert not left
+        assert not left, left
 
     threads, files = threading.active_count(), num_files()
     asyncio.run(all_of_it())
