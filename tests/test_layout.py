@@ -11,7 +11,17 @@ import pytest
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("audio", "video", "pipeline", "services", "proto", "training", "benchmarks", "tests")
+FOLDERS = (
+    "audio",
+    "video",
+    "pipeline",
+    "services",
+    "proto",
+    "training",
+    "benchmarks",
+    "tests",
+    "plugins",
+)
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 

@@ -10,6 +10,7 @@ import pytest
 from viva.v1 import avatar_pb2, common_pb2
 from viva.v1.face_call import FaceCall, FaceEvent, FaceLost, FaceOrder, Pairing
 
+from services.converse_call import CallTerms
 from tests.support.control_house import hosted, noise, until_free
 from tests.support.fake_model import FakeSettings
 
@@ -135,6 +136,27 @@ def test_a_server_that_goes_away_is_told() -> None:
             with pytest.raises(FaceLost, match="the model is gone"):
                 async for _ in face:
                     pass
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("keep_alive_s", [0.1, 0.0])
+def test_a_session_that_is_wanted_is_not_idle(keep_alive_s: float) -> None:
+    async def play() -> None:
+        terms = CallTerms(idle_timeout_s=0.5)
+        async with hosted(settings=SMALL, terms=terms) as house:
+            order = FaceOrder(address=house.address, portrait="ada", keep_alive_s=keep_alive_s)
+            async with FaceCall(order) as face:
+                kinds, last = [], 0
+                async for thing in face:
+                    if isinstance(thing, FaceEvent):
+                        kinds.append(thing.kind)
+                    else:
+                        last = thing.pts
+                    if last > 1.5 * RATE:
+                        break
+                assert (last > 1.5 * RATE) == bool(keep_alive_s)
+                assert ("closing" in kinds) == (not keep_alive_s)
 
     asyncio.run(play())
 

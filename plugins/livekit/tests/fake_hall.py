@@ -22,6 +22,8 @@ class Hall:
         self.name = name
         self.rooms: dict[str, FakeRoom] = {}
         self.calls: list[tuple[str, str, str]] = []  # who, method, payload
+        self.subscribed = asyncio.Event()
+        self.subscribed.set()
 
     def room(self) -> "FakeRoom":
         return FakeRoom(self)
@@ -65,10 +67,11 @@ class FakePublication:
 
     track: Any
     kind: int
-    sid: str = "TR_1"
+    sid: str
+    subscribed: asyncio.Event
 
     async def wait_for_subscription(self) -> None:
-        return
+        await self.subscribed.wait()
 
 
 @dataclass
@@ -85,7 +88,8 @@ class FakeParticipant:
 
     async def publish_track(self, track: Any, options: Any) -> FakePublication:
         del options
-        publication = FakePublication(track, track.kind, f"TR_{len(self.track_publications)}")
+        sid = f"TR_{len(self.track_publications)}"
+        publication = FakePublication(track, track.kind, sid, self.room.hall.subscribed)
         self.track_publications[publication.sid] = publication
         for other in self.room.others():
             other.emit("track_published", publication, self)

@@ -20,8 +20,8 @@ from voices import RATE, Heard, frames, noise, say, until
 class Show:
     """A runner, what is said into it, and what it publishes."""
 
-    def __init__(self, runner: FaceRunner, output: QueueAudioOutput) -> None:
-        self.runner, self.output, self.heard = runner, output, Heard(output)
+    def __init__(self, runner: FaceRunner, output: QueueAudioOutput, hall: Hall) -> None:
+        self.runner, self.output, self.heard, self.hall = runner, output, Heard(output), hall
         self.made: list[rtc.VideoFrame | rtc.AudioFrame] = []
         push: Callable[..., Any] = runner.av_sync.push
 
@@ -37,16 +37,19 @@ class Show:
 
 
 @asynccontextmanager
-async def shown(server: str) -> AsyncIterator[Show]:
+async def shown(server: str, *, is_subscribed: bool = True) -> AsyncIterator[Show]:
     output = QueueAudioOutput(sample_rate=RATE, wait_playback_start=True)
-    room: Any = Hall().room().join("face")
+    hall = Hall()
+    if not is_subscribed:
+        hall.subscribed.clear()
+    room: Any = hall.room().join("face")
     async with (
         asyncio.timeout(40),
         FaceCall(FaceOrder(address=server, portrait="ada", sample_rate=RATE)) as face,
     ):
         runner = FaceRunner(room, audio_recv=output, generator=FaceGenerator(face))
         assert isinstance(runner, AvatarRunner)
-        show = Show(runner, output)
+        show = Show(runner, output, hall)
         await runner.start()
         try:
             yield show
@@ -141,6 +144,21 @@ def test_other_rates_and_channels_are_brought_to_the_faces(server: str) -> None:
             await until(lambda: len(show.sound) >= 0.58 * RATE * 2)
             await asyncio.sleep(0.2)
             assert abs(len(show.sound) / 2 / RATE - 0.6) < 0.01
+
+    asyncio.run(play())
+
+
+def test_the_face_is_read_while_nobody_watches(server: str) -> None:
+    async def play() -> None:
+        async with shown(server, is_subscribed=False) as show:
+            # Longer than a server lets one stop reading.
+            await asyncio.sleep(11)
+            assert not show.made
+            show.hall.subscribed.set()
+            pcm = noise(0.3)
+            await say(show.output, pcm)
+            await show.output.wait_for_playout()
+            assert show.sound == pcm
 
     asyncio.run(play())
 

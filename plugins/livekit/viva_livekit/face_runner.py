@@ -1,8 +1,9 @@
 """LiveKit's `AvatarRunner` with exact positions: what was played, not what was pushed.
 
-The stock runner counts sound when it is pushed, keeps what is queued after an interrupt, and tells
-of one segment where two wait. This one overrides exactly its two private methods that do so;
-`tests/test_face_runner.py` holds it against the version in `constraints.txt`.
+The stock runner counts sound when it is pushed, keeps what is queued after an interrupt, tells of
+one segment where two wait, and reads nothing while nobody subscribes. This one overrides exactly its
+two private methods that do so; `tests/test_face_runner.py` holds it against the version in
+`constraints.txt`.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import Any
 
 from livekit import rtc
 from livekit.agents.voice.avatar import AudioReceiver, AudioSegmentEnd, AvatarOptions, AvatarRunner
+from viva.v1.face_call import FaceLost
 
 from viva_livekit.face_generator import FaceGenerator
 
@@ -37,15 +39,32 @@ class FaceRunner(AvatarRunner):
         self._num_pushed, self._num_clears = 0, 0
 
     async def _forward_video(self) -> None:
-        """Publish pairs, and tell of each segment that it began and that it is over."""
-        async for made in self._generator:
-            if isinstance(made, AudioSegmentEnd):
-                num_pushed, self._num_pushed = self._num_pushed, 0
-                self._tell(self._finished(num_pushed, interrupted=False))
-                continue
-            if not self._video_publication:
-                await self._publish_track()
-            await self._push(made)
+        """Publish pairs, and tell of each segment that it began and that it is over.
+
+        Raises:
+            FaceLost: the face is gone, or the server ended the session.
+        """
+        publishing = asyncio.create_task(self._publish_at_first())
+        try:
+            async for made in self._generator:
+                if isinstance(made, AudioSegmentEnd):
+                    num_pushed, self._num_pushed = self._num_pushed, 0
+                    self._tell(self._finished(num_pushed, interrupted=False))
+                elif publishing.done() or isinstance(made, rtc.AudioFrame):
+                    await publishing
+                    await self._push(made)
+        finally:
+            publishing.cancel()
+        raise FaceLost("the server ended the session")
+
+    async def _publish_at_first(self) -> None:
+        """Publish the tracks.
+
+        That waits until somebody subscribes. Meanwhile pictures are read and left out, as a server
+        ends the session of one who does not read.
+        """
+        if not self._video_publication:
+            await self._publish_track()
 
     async def _push(self, made: rtc.VideoFrame | rtc.AudioFrame) -> None:
         """Publish a frame; sound that was cleared while it waited for room is taken back."""

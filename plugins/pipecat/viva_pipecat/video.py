@@ -201,7 +201,7 @@ class VivaVideoService(AIService):
                     await self._happened(thing)
                 elif self._is_open:
                     await self._push_pair(thing, face.info.sample_rate)
-            logger.info(f"{self}: the server ended the session")
+            await self.push_error(f"{self}: the server ended the session")
         except FaceLost as error:
             await self.push_error(f"{self}: {error}", exception=error)
         finally:

@@ -47,6 +47,9 @@ class FaceLost(ConnectionError):
 class FaceOrder:
     """Where the server is and who shall talk; zeros are the server's own choice.
 
+    Servers end sessions in which nothing is said for long: every `keep_alive_s` they hear that this
+    one is wanted (0: never).
+
     `key` is an API key or a session token. `ca` is PEM; with it, or `use_tls`, the way is
     encrypted. `portrait` is the name of one the server has, or a picture file's bytes.
     """
@@ -61,6 +64,7 @@ class FaceOrder:
     height: int = 0
     seed: int = 0
     plan: str = ""
+    keep_alive_s: float = 60.0
 
     def first_message(self) -> avatar_pb2.ConverseRequest:
         """The config: raw pictures and PCM."""
@@ -188,6 +192,7 @@ class FaceCall:
         self._dropped: set[str] = set()
         # The server tells the end of an utterance before its last sound; here it comes behind.
         self._ending: FaceEvent | None = None
+        self._kept_at_s = 0.0
         self._names = itertools.count(1)
 
     async def __aenter__(self) -> Self:
@@ -220,6 +225,7 @@ class FaceCall:
             await self.close()
             raise lost from error
         self.info = _info(first.session_started)
+        self._kept_at_s = asyncio.get_running_loop().time()
         return self.info
 
     def new_name(self) -> str:
@@ -272,7 +278,8 @@ class FaceCall:
             while isinstance(message := await self._call.read(), avatar_pb2.ConverseResponse):
                 for thing in self._things(pairing, message):
                     yield thing
-        except (grpc.RpcError, asyncio.CancelledError) as error:
+                await self._keep_alive()
+        except (grpc.RpcError, asyncio.CancelledError, FaceLost) as error:
             if self._channel is None:
                 return
             if isinstance(error, asyncio.CancelledError):
@@ -287,6 +294,14 @@ class FaceCall:
         await asyncio.gather(*self._writes, return_exceptions=True)
         if channel is not None:
             await channel.close(None)
+
+    async def _keep_alive(self) -> None:
+        """Say that the session is wanted, when it is time again."""
+        now_s = asyncio.get_running_loop().time()
+        if self.order.keep_alive_s and now_s - self._kept_at_s >= self.order.keep_alive_s:
+            self._kept_at_s = now_s
+            control = avatar_pb2.Control(ping=avatar_pb2.Ping())
+            await self._write(avatar_pb2.ConverseRequest(control=control))
 
     def _things(
         self, pairing: Pairing, message: avatar_pb2.ConverseResponse
