@@ -1,8 +1,8 @@
 """LiveKit's `AvatarRunner` with exact positions: what was played, not what was pushed.
 
 The stock runner counts sound when it is pushed, keeps what is queued after an interrupt, tells of
-one segment where two wait, and reads nothing while nobody subscribes. This one overrides exactly its
-two private methods that do so; `tests/test_face_runner.py` holds it against the version in
+one segment where two wait, and reads nothing while nobody subscribes. This one overrides exactly
+its two private methods that do so; `tests/test_face_runner.py` holds it against the version in
 `constraints.txt`.
 """
 
