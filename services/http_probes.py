@@ -1,5 +1,7 @@
 """Routes for who watches the server: health, readiness, metrics, and what model there is."""
 
+import asyncio
+
 from aiohttp import web
 
 from services.gateway_parts import Parts
@@ -43,6 +45,7 @@ class ProbeRoutes:
     async def metrics(self, request: web.Request) -> web.Response:
         """All figures."""
         del request
+        self._parts.metrics.tasks(len(asyncio.all_tasks()))
         return web.Response(body=self._parts.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def model(self, request: web.Request) -> web.Response:

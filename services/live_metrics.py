@@ -18,6 +18,7 @@ class LiveMetrics:
         self.registry = registry = CollectorRegistry()
         self._sessions = Gauge("viva_live_sessions", "Places taken.", registry=registry)
         self._queued = Gauge("viva_live_queue_depth", "Sessions that wait.", registry=registry)
+        self._tasks = Gauge("viva_live_tasks", "Tasks on the gateway's loop.", registry=registry)
         self._ended = Counter(
             "viva_live_sessions_ended", "Sessions ended.", ["reason"], registry=registry
         )
@@ -68,6 +69,10 @@ class LiveMetrics:
         """How many there are now."""
         self._sessions.set(taken)
         self._queued.set(queued)
+
+    def tasks(self, num_tasks: int) -> None:
+        """How many run now: where nobody is connected it is always the same number."""
+        self._tasks.set(num_tasks)
 
     def ended(self, reason: str) -> None:
         """A session ended."""
