@@ -113,6 +113,8 @@ class VideoEncoder:
             format="yuv420p",
             dst_colorspace=_Y_OF_BT601,
             dst_color_range=ColorRange.MPEG,
+            # Else every stream gets a thread per core, which live until they are collected.
+            threads=1,
         )
         frame.pts, frame.time_base = pts, VIDEO_TIME_BASE
         frame.pict_type = PictureType.I if keyframe else PictureType.NONE
