@@ -341,7 +341,17 @@ def test_the_set_of_options_is_frozen() -> None:
         "--strategy",
         "--trace",
     ]
-    assert sorted(found) == ["chain", "data", "eval", "model", "plan", "render", "train"]
+    assert sorted(found) == [
+        "chain",
+        "data",
+        "eval",
+        "jobs",
+        "model",
+        "plan",
+        "render",
+        "serve",
+        "train",
+    ]
 
 
 def test_model_info_counts_what_is_there(viva: Viva, tiny_model: Path) -> None:

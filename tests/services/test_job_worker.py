@@ -74,8 +74,15 @@ def wait_for(queue: StoredJobQueue, job_id: str, enough: Callable[[Job], bool]) 
 
 
 def render_processes() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [child for child in children if "services.render_job" in child.cmdline()]
+    return [child for child in psutil.Process().children() if is_render(child)]
+
+
+def is_render(process: psutil.Process) -> bool:
+    """Whether it renders; one that has ended, collected or not, does not."""
+    try:
+        return "services.render_job" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 def test_a_job_whose_process_is_killed_again_and_again_ends_as_if_nothing_had_been(

@@ -5,97 +5,33 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from viva.v1.messages import Degraded, OpenSession, SessionFailed, StageTrace
+from viva.v1.messages import Degraded, SessionFailed
 
-from services import model_link
-from services.live_model import LiveEvent, LiveModel, LiveStream, ModelRefused, Restarted
+from services.live_model import LiveModel, LiveStream, ModelRefused, Restarted
 from services.model_client import ModelClient
 from services.model_stream import ModelStream
-from services.model_worker import ModelUnavailable, attached, spawned
+from services.model_worker import ModelUnavailable, spawned
 from services.slice import Slice
+from tests.support.model_rig import (
+    FLASH,
+    FRAME,
+    children,
+    client,
+    own_temporary_folder,
+    run,
+    spec,
+    take,
+    tone,
+    warm,
+)
+
+__all__ = ["own_temporary_folder"]
 
 pytestmark = pytest.mark.unit
-
-RATE = 48_000
-FRAME = RATE // 25
-FLASH = ("-m", "tests.support.flash_process")
-
-
-def spec(session: str = "s", portrait: bytes = b"face") -> OpenSession:
-    return OpenSession(session=session, portrait=portrait, seed=1, sample_rate=RATE)
-
-
-def tone(num_frames: int) -> np.ndarray:
-    return np.full(num_frames * FRAME, 9000, np.int16)
-
-
-@pytest.fixture(autouse=True)
-def own_temporary_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """A short path, so that sockets fit, and nobody else's files in it."""
-    tmp_path_factory.getbasetemp()  # pytest's own folder is where it always is
-    with tempfile.TemporaryDirectory(prefix="vt-") as folder:
-        monkeypatch.setattr(tempfile, "tempdir", folder)
-        monkeypatch.setenv("TMPDIR", folder)
-        yield
-
-
-def num_fds() -> int:
-    return psutil.Process().num_fds()
-
-
-def children() -> list[int]:
-    return [child.pid for child in psutil.Process().children(recursive=True)]
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    """Run it on a loop, and find descriptors, processes, tasks and files as before."""
-
-    async def whole() -> None:
-        before = num_fds()
-        async with asyncio.timeout(60):
-            await test()
-        await asyncio.sleep(0)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert num_fds() == before
-
-    asyncio.run(whole())
-    assert not children()
-    assert not list(Path(tempfile.gettempdir()).iterdir())
-
-
-@asynccontextmanager
-async def client(*options: str, has_spare: bool = False) -> AsyncIterator[ModelClient]:
-    made = await ModelClient.start(spawned([*FLASH, *options]), has_spare=has_spare)
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-async def take(events: AsyncIterator[LiveEvent], until: int) -> list[LiveEvent]:
-    """What comes until the slice of this index, traces left out."""
-    taken = list[LiveEvent]()
-    async for event in events:
-        if not isinstance(event, StageTrace):
-            taken.append(event)
-        if isinstance(event, Slice) and event.index == until:
-            break
-    return taken
-
-
-async def warm(model: ModelClient) -> None:
-    while not model.spare_is_warm:  # noqa: ASYNC110  # there is no event to wait for
-        await asyncio.sleep(0.01)
 
 
 def as_protocols(model: ModelClient, stream: ModelStream) -> tuple[LiveModel, LiveStream]:
@@ -314,111 +250,6 @@ def test_a_client_that_closes_while_its_spare_loads_leaves_nothing() -> None:
     async def test() -> None:
         made = await ModelClient.start(spawned([*FLASH, "--load-s", "0.5"]))
         await made.close()
-
-    run(test)
-
-
-def test_a_process_dies_with_a_gateway_that_is_killed() -> None:
-    program = (
-        "import asyncio\n"
-        "from services.model_client import ModelClient\n"
-        "from services.model_worker import spawned\n"
-        "async def main():\n"
-        "    source = spawned(['-m', 'tests.support.flash_process'])\n"
-        "    client = await ModelClient.start(source, has_spare=False)\n"
-        "    print('up', flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    gateway = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    with gateway:
-        assert gateway.stdout is not None
-        assert gateway.stdout.readline() == b"up\n"
-        processes = psutil.Process(gateway.pid).children(recursive=True)
-        assert processes
-        gateway.kill()
-    gone, alive = psutil.wait_procs(processes, timeout=5)
-    assert not alive
-    assert gone
-    assert not list(Path(tempfile.gettempdir()).iterdir())
-
-
-def test_a_process_started_elsewhere_serves_one_gateway_after_the_other(tmp_path: Path) -> None:
-    path = tmp_path / "model"
-
-    async def test() -> None:
-        for _ in range(2):
-            model = await ModelClient.start(attached(path), has_spare=False)
-            assert model.pid is None
-            stream = await model.open(spec())
-            stream.want(1, 0.0)
-            assert len(await take(stream.events(), 0)) == 1
-            await model.close()
-
-    process = subprocess.Popen([sys.executable, *FLASH, "--socket", str(path), "--capacity", "1"])
-    try:
-        wait_for(path)
-        assert path.stat().st_mode & 0o777 == 0o600
-        asyncio.run(test())
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def test_nobody_at_the_socket_is_said_in_one_line(tmp_path: Path) -> None:
-    async def test() -> None:
-        with pytest.raises(ModelUnavailable, match=r"no model process listens at .*/model"):
-            await ModelClient.start(attached(tmp_path / "model"), has_spare=False)
-
-    run(test)
-
-
-def wait_for(path: Path) -> None:
-    for _ in range(500):
-        if path.exists():
-            return
-        signal.sigtimedwait([], 0.02)
-    pytest.fail(f"nothing listens at {path}")
-
-
-def test_a_process_that_hangs_is_given_up_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_link, "PING_S", 0.05)
-
-    async def test() -> None:
-        async with client(has_spare=True) as model:
-            await warm(model)
-            stream = await model.open(spec())
-            events = stream.events()
-            first = model.pid
-            assert first is not None
-            monkeypatch.setattr(model_link, "SILENCE_S", 1.0)
-            os.kill(first, signal.SIGSTOP)
-            held = await anext(events)
-            assert isinstance(held, Degraded)
-            assert "has said nothing for 1 s" in held.why
-            monkeypatch.setattr(model_link, "SILENCE_S", 30.0)
-            assert isinstance(await anext(events), Restarted)
-            while psutil.pid_exists(first):  # noqa: ASYNC110  # no event
-                await asyncio.sleep(0.01)
-
-    run(test)
-
-
-def test_a_reader_that_stops_reading_costs_bounded_memory_and_is_told() -> None:
-    async def test() -> None:
-        async with client("--side", "1") as model:
-            stream = await model.open(spec())
-            stream.want(5000, 0.0)
-            # The engine serves both in turn: whoever reads has as many slices as whoever does not.
-            other = await model.open(spec("other"))
-            other.want(1100, 0.0)
-            await take(other.events(), 1099)
-            seen = [event async for event in stream.events()]
-            failure = seen[-1]
-            assert isinstance(failure, SessionFailed)
-            assert "events were not read" in failure.detail
-            assert len(seen) <= 1024
-            await stream.close()
 
     run(test)
 
