@@ -1,7 +1,6 @@
 """Media end to end in one process: what a viewer of ours gets, and that nothing stays behind."""
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -389,28 +388,3 @@ def test_closing_at_any_moment_leaves_nothing() -> None:
         assert peer.close_reason == "client"
 
     after(act)
-
-
-def test_closing_while_the_connection_is_made_leaves_nothing() -> None:
-    async def work(encoders: Encoders) -> None:
-        async with FlashPerformer() as performer:
-            for ms in range(0, 48, 6):
-                peer, viewer = Peer(encoders), Loopback()
-                await connect(peer, viewer, performer)
-                await asyncio.sleep(ms / 1000)
-                await peer.close()
-                await viewer.close()
-
-    play(work)
-
-
-def test_a_peer_that_never_connects_gives_up() -> None:
-    async def work(encoders: Encoders) -> None:
-        async with FlashPerformer() as performer:
-            peer, viewer = Peer(encoders, PeerSettings(connect_s=0.2)), Loopback()
-            await peer.answer(await viewer.offer(), performer)
-            await asyncio.wait_for(peer.closed.wait(), 5)
-            with contextlib.suppress(Exception):
-                await viewer.close()
-
-    play(work)

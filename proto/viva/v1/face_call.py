@@ -385,24 +385,17 @@ def _info(started: avatar_pb2.SessionStarted) -> FaceInfo:
 
 def _pair(sound: avatar_pb2.Media, picture: avatar_pb2.RawPicture | None) -> Pair:
     """Sound with its picture."""
+    shown = picture or avatar_pb2.RawPicture(is_held=True)
     return Pair(
-        pts=sound.pts,
-        pcm=sound.pcm_sound.s16le,
-        utterance=sound.utterance,
-        epoch=sound.epoch,
-        rgb=picture.rgb if picture else None,
-        width=picture.size.width_px if picture else 0,
-        height=picture.size.height_px if picture else 0,
-        is_held=picture.is_held if picture else True,
-    )
+        pts=sound.pts, pcm=sound.pcm_sound.s16le, utterance=sound.utterance, epoch=sound.epoch,
+        rgb=picture.rgb if picture else None, width=shown.size.width_px,
+        height=shown.size.height_px, is_held=shown.is_held,
+    )  # fmt: skip
 
 
 def _event(event: avatar_pb2.Event) -> FaceEvent:
     """What happened, in plain values."""
     return FaceEvent(
-        kind=_KINDS[event.kind],
-        utterance=event.utterance,
-        position_ms=event.position_ms,
-        epoch=event.epoch,
-        detail=event.detail,
-    )
+        kind=_KINDS[event.kind], utterance=event.utterance, position_ms=event.position_ms,
+        epoch=event.epoch, detail=event.detail,
+    )  # fmt: skip
