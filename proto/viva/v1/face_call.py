@@ -7,8 +7,7 @@
 
 A pair is one picture and exactly the samples that belong under it. What was interrupted does not
 come out any more from the moment on in which `interrupt` returns, wherever it was. Needs `grpcio`
-and nothing else; the contract is that of avatar.proto. One event loop, one session.
-"""
+and nothing else; the contract is that of avatar.proto. One event loop, one session."""
 
 import asyncio
 import itertools
@@ -386,10 +385,10 @@ def _info(started: avatar_pb2.SessionStarted) -> FaceInfo:
 def _pair(sound: avatar_pb2.Media, picture: avatar_pb2.RawPicture | None) -> Pair:
     """Sound with its picture."""
     shown = picture or avatar_pb2.RawPicture(is_held=True)
+    rgb, size = picture.rgb if picture else None, shown.size
     return Pair(
         pts=sound.pts, pcm=sound.pcm_sound.s16le, utterance=sound.utterance, epoch=sound.epoch,
-        rgb=picture.rgb if picture else None, width=shown.size.width_px,
-        height=shown.size.height_px, is_held=shown.is_held,
+        rgb=rgb, width=size.width_px, height=size.height_px, is_held=shown.is_held,
     )  # fmt: skip
 
 
