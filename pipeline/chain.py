@@ -294,7 +294,7 @@ def _usable_device(plan: Plan, name: str) -> str:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         # torch raises AssertionError where it was built without that kind of device.
         reason = str(error).splitlines()[0]
         raise PlanError(

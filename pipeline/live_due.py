@@ -41,5 +41,6 @@ class DueTimes:
         return None if self.zero_s is None else self.zero_s + index * self.frame_s
 
     def _index_at(self, at_s: float) -> int:
-        """The first slice that was not released by then."""
-        return max(index for released_s, index in self._released if released_s <= at_s)
+        """The first slice that was not released by then, as far back as is remembered."""
+        known = (index for released_s, index in self._released if released_s <= at_s)
+        return max(known, default=self._released[0][1])

@@ -87,13 +87,7 @@ class SessionTokens:
     """Makes and reads tokens bound to a session."""
 
     def __init__(self, secret: bytes, *, ttl_s: int, wall_clock: Callable[[], float]) -> None:
-        """Sign with `secret`; tokens live `ttl_s`. Expiry is a date, hence the wall clock.
-
-        Raises:
-            KeyFileError: the secret is too short.
-        """
-        if len(secret) < SECRET_BYTES:
-            raise KeyFileError(f"the token secret needs {SECRET_BYTES} bytes: make a longer one")
+        """Sign with `secret`; tokens live `ttl_s`. Expiry is a date, hence the wall clock."""
         self._secret, self.ttl_s, self._now = secret, ttl_s, wall_clock
 
     def issue(self, session: str, *, may_start: bool) -> str:
@@ -144,8 +138,15 @@ class SessionTokens:
 
 
 def make_secret(text: str) -> bytes:
-    """The signing secret: as configured, or a fresh one that lives as long as the process."""
-    return text.encode() if text else secrets.token_bytes(SECRET_BYTES)
+    """The signing secret: as configured, or a fresh one that lives as long as the process.
+
+    Raises:
+        KeyFileError: the configured one is too short.
+    """
+    secret = text.encode() if text else secrets.token_bytes(SECRET_BYTES)
+    if len(secret) < SECRET_BYTES:
+        raise KeyFileError(f"the token secret needs {SECRET_BYTES} bytes: make a longer one")
+    return secret
 
 
 def _digest(key: str) -> bytes:

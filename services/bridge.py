@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 FADE_MS = 15
 NUM_BLENDED = 4
+# Mixing 512x512 takes 7 ms, 1920x1080 a whole frame, and every session waits for that.
+MAX_BLENDED_PIXELS = 512 * 512
 
 Sound = npt.NDArray[np.int16]
 Picture = npt.NDArray[np.uint8]
@@ -47,8 +49,10 @@ class Blend:
         return self.num_shown >= NUM_BLENDED
 
     def shown(self, picture_HWC: Picture) -> Picture:
-        """The next picture as it is shown; a picture of another size just takes over."""
-        if self.is_over or picture_HWC.shape != self.old_HWC.shape:
+        """The next picture as it is shown; one of another size, or a large one, just takes over."""
+        height, width, _ = picture_HWC.shape
+        is_large = height * width > MAX_BLENDED_PIXELS
+        if self.is_over or is_large or picture_HWC.shape != self.old_HWC.shape:
             return picture_HWC
         parts, share = NUM_BLENDED + 1, self.num_shown + 1
         mixed = self.old_HWC.astype(np.uint16) * (parts - share)

@@ -258,7 +258,7 @@ class MediaShare:
         """Encode a beat's sound and hand it out."""
         arrived_s = asyncio.get_running_loop().time()
         begin_s = tick_time_s(beat.tick, self.source.fps)
-        packets = await self._encoders.run(_encode_sound, packer, opus, beat)
+        packets = await self._encoders.run_sound(_encode_sound, packer, opus, beat)
         self.figures.sound_s += asyncio.get_running_loop().time() - arrived_s
         self.figures.num_packets += len(packets)
         for packed in packets:
@@ -313,6 +313,8 @@ class Encoders:
         """Threads start when they are needed; the bitrate is the most that a stream is given."""
         self.bitrate_bps = bitrate_bps
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="viva-encode")
+        # Sound must not be late: it never waits behind pictures.
+        self._sound = ThreadPoolExecutor(1, thread_name_prefix="viva-encode-sound")
         self._shares: dict[int, MediaShare] = {}
 
     def share(self, source: Source) -> MediaShare:
@@ -328,12 +330,18 @@ class Encoders:
             del self._shares[id(share.source)]
 
     async def run(self, work: Callable[..., _T], *arguments: object) -> _T:
-        """Do it in one of the threads."""
+        """Do it in one of the threads for pictures."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, work, *arguments)
+
+    async def run_sound(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Do it in the thread for sound."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._sound, work, *arguments)
 
     async def close(self) -> None:
         """End every share, then the threads."""
         for share in list(self._shares.values()):
             await share.close()
         self._threads.shutdown(wait=True)
+        self._sound.shutdown(wait=True)

@@ -18,6 +18,8 @@ from services.session_requests import Name, Request, parse
 from services.tts import TextToSpeech, TtsError
 
 MAX_EVENT_BYTES = 1 << 20
+# espeak-ng says some fifteen a second; spelled-out numbers are slower.
+LONGEST_CHARACTER_S = 0.2
 MESSAGES = Rate(per_s=100.0, burst=200)
 EventId = Annotated[str, Field(max_length=64)]
 Reply = Callable[[Event], object]
@@ -166,6 +168,7 @@ class EventDesk:
             sample_rate=self._voice.sample_rate,
             utterance=name,
             before=feed.num_interrupts,
+            lasts_s=len(words) * LONGEST_CHARACTER_S,
         )
         self._sessions.spawn(_voiced(session, voicing, name))
         return name

@@ -189,6 +189,8 @@ class HostedSession:
         if event.kind.startswith("speak_"):
             self.touch()
             self.speaking = event.utterance if event.kind == "speak_started" else None
+            if self.speaking is None and self.cast is not None and event.utterance is not None:
+                self.cast.feed.forget(event.utterance)
             self.board.publish(
                 f"agent.{event.kind}", utterance=event.utterance, position_ms=event.position_ms
             )

@@ -17,7 +17,8 @@ from services.session_requests import (
 )
 from services.session_state import State
 
-RAW_SOUND = "audio/l16"
+# Not audio/L16, whose samples are big-endian (RFC 3551, section 4.5.11).
+RAW_SOUND = "audio/pcm"
 DEFAULT_RATE = 24_000
 
 

@@ -66,6 +66,16 @@ class Entry:
             at += len(part_T)
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
 
+    def unsent(self) -> Sound:
+        """Sound that the model was not given; walks from the end, where new sound is."""
+        pieces, at = deque[Sound](), self.num_accepted
+        for part_T in reversed(self.parts):
+            if at <= self.num_sent:
+                break
+            at -= len(part_T)
+            pieces.appendleft(part_T[max(self.num_sent - at, 0) :])
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+
     def take(self, count: int) -> Sound:
         """Play the next samples, as many as there are."""
         sound_T = self.peek(self.num_played, count)

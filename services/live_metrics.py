@@ -1,5 +1,7 @@
 """Figures of live sessions for Prometheus; all names begin with viva_live_."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from services.beat import Event
@@ -65,10 +67,10 @@ class LiveMetrics:
         self._stages: set[str] = set()
         self._degraded_since_s: float | None = None
 
-    def sessions(self, taken: int, queued: int) -> None:
-        """How many there are now."""
-        self._sessions.set(taken)
-        self._queued.set(queued)
+    def count_places(self, taken: Callable[[], int], queued: Callable[[], int]) -> None:
+        """Ask these whenever somebody asks how many places are taken and waited for."""
+        self._sessions.set_function(taken)
+        self._queued.set_function(queued)
 
     def tasks(self, num_tasks: int) -> None:
         """How many run now: where nobody is connected it is always the same number."""

@@ -48,7 +48,8 @@ class LiveSessions:
         """Start empty, with as many places as configured or as the model holds."""
         self._house, settings = house, house.sessions
         capacity = settings.capacity or house.model.ready.capacity
-        self.places = Places(capacity, settings.max_queue)
+        self.places = places = Places(capacity, settings.max_queue)
+        house.metrics.count_places(lambda: places.num_taken, lambda: places.num_queued)
         self.terms = Terms(
             idle_timeout_s=settings.idle_timeout_s,
             max_duration_s=settings.max_duration_s,
@@ -85,7 +86,6 @@ class LiveSessions:
         session = HostedSession(name, order, self.terms, self._house.clock)
         self._sessions[name] = session
         self._is_empty.clear()
-        self._count()
         _log.info("session made", extra={"session": name, "owner": order.owner})
         return session
 
@@ -187,7 +187,10 @@ class LiveSessions:
         """Watch the time until cancelled: sessions end when they are due."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            self.watch()
+            try:
+                self.watch()
+            except Exception:  # noqa: BLE001 - the others must still end when they are due
+                _log.exception("a look at the sessions failed; the next one comes")
 
     def watch(self) -> None:
         """End what is due now."""
@@ -218,7 +221,10 @@ class LiveSessions:
 
     async def close_all(self, reason: Reason) -> None:
         """End every session now."""
-        await asyncio.gather(*(self.close(s, reason) for s in tuple(self._sessions.values())))
+        closing = (self.close(session, reason) for session in tuple(self._sessions.values()))
+        for failed in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(failed, Exception):
+                _log.error("a session did not close cleanly", exc_info=failed)
         while self._tasks:
             await asyncio.gather(*tuple(self._tasks), return_exceptions=True)
 
@@ -252,11 +258,11 @@ class LiveSessions:
         )
         try:
             stream = await house.model.open(spec)
-        except ModelRefused as error:
+        except BaseException as error:
             self.places.release(session.name)
-            raise self._refusal(session, error) from error
-        except BaseException:
-            self.places.release(session.name)
+            self.let_in()
+            if isinstance(error, ModelRefused):
+                raise self._refusal(session, error) from error
             raise
         performing = house.studio.perform(stream, lambda event: self._take_event(session, event))
         feed = SpeechFeed(
@@ -272,7 +278,6 @@ class LiveSessions:
             fps=float(stream.fps),
         )
         session.begin(cast, from_queue=from_queue)
-        self._count()
         self._log(session, "session started")
 
     def _refusal(self, session: HostedSession, error: ModelRefused) -> Problem:
@@ -307,13 +312,13 @@ class LiveSessions:
         session.enter(State.DRAINING, reason)
         if in_ms:
             await asyncio.sleep(in_ms / 1000)
-        if session.cast is not None:
-            session.cast.feed.stop()
-            await session.cast.performing.close()
-        for peer in tuple(session.peers):
-            connected = session.remove_peer(peer)
-            if connected is not None:
-                await connected.close()
+        try:
+            if session.cast is not None:
+                session.cast.feed.stop()
+                await session.cast.performing.close()
+        finally:
+            gone = [session.remove_peer(peer) for peer in tuple(session.peers)]
+            await asyncio.gather(*(peer.close() for peer in gone if peer is not None))
         session.enter(State.CLOSED)
         session.board.close()
 
@@ -327,7 +332,6 @@ class LiveSessions:
         while len(self._ended) > MAX_REMEMBERED:
             self._ended.popitem(last=False)
         self._house.metrics.ended(session.reason or reason)
-        self._count()
         self._log(session, "session ended", reason=session.reason or reason)
 
     def let_in(self) -> None:
@@ -337,7 +341,6 @@ class LiveSessions:
         for session in self._sessions.values():
             if session.position is not None:
                 session.queue_at(self.places.position(session.name))
-        self._count()
 
     async def _open_admitted(self, session: HostedSession) -> None:
         """Start a session whose turn has come; its client may claim it for a while."""
@@ -384,10 +387,6 @@ class LiveSessions:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _count(self) -> None:
-        """Tell the metrics how many there are."""
-        self._house.metrics.sessions(self.places.num_taken, self.places.num_queued)
 
     def _log(self, session: HostedSession, what: str, **extra: str) -> None:
         """A line about a session, without anything secret."""

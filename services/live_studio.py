@@ -38,7 +38,6 @@ class Stage:
         self.sample_rate, self._is_listening = performer.sample_rate, True
         self._mic_names: dict[str, str] = {}
         self._numbers = itertools.count(1)
-        self.num_unheard = 0
 
     def subscribe(self) -> BeatQueue:
         """Beats from the next one on."""
@@ -52,16 +51,17 @@ class Stage:
                 self.end(name)
 
     def speak(self, utterance: str, pcm_T: Samples) -> None:
-        """Sound of a microphone; what does not fit is not heard."""
+        """Sound of a microphone, where it is heard.
+
+        Raises:
+            LedgerFull: too much waits; the microphone leaves the rest of its utterance out.
+        """
         if not self._is_listening:
             return
         name = self._mic_names.get(utterance)
         if name is None:
             name = self._mic_names[utterance] = f"{utterance}.{next(self._numbers)}"
-        try:
-            self.performer.speak(name, pcm_T)
-        except LedgerFull:
-            self.num_unheard += len(pcm_T)
+        self.performer.speak(name, pcm_T)
 
     def end(self, utterance: str) -> None:
         """A microphone's utterance is whole."""

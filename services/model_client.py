@@ -168,8 +168,10 @@ class ModelClient:
             self._warm_spare(always=True)
             if self._spare is not None:
                 # Shielded: whoever cancels this ends the spare in its place, warm or not.
-                worker = await asyncio.shield(self._spare)
-                self._spare = None
+                spare = self._spare
+                worker = await asyncio.shield(spare)
+                if self._spare is spare:  # or it was lost just now, and another one is on its way
+                    self._spare = None
                 if worker.link.is_alive:
                     return worker
 
@@ -195,7 +197,9 @@ class ModelClient:
                 wait_s = min(2 * wait_s, longest_s)
             else:
                 worker.link.on_lost = partial(self._lose_spare, worker)
-                return worker
+                if worker.link.is_alive:
+                    return worker
+                self._bury(worker, patience_s=LOST_S)
 
     def _lose_spare(self, worker: ModelWorker, why: str) -> None:
         """The spare ended before it was needed: have another."""

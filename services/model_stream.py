@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from viva.v1.framing import WireError
 from viva.v1.messages import (
+    LEVEL_HELD,
     CloseSession,
     Degraded,
     EndUtterance,
@@ -35,7 +36,6 @@ MAX_EVENTS = 1024
 # Sound goes out in pieces of this size, so that no message is large.
 PIECE_SAMPLES = 1 << 19
 CLOSE_S = 5.0
-LEVEL_HELD = 4
 log = logging.getLogger(__name__)
 
 

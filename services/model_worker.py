@@ -76,7 +76,7 @@ def spawned(arguments: Sequence[str], *, start_s: float = START_S) -> WorkerSour
                     process = _spawn([*arguments, *beside], Path(folder, "model"))
                     link = await _connect(process, Path(folder, "model"))
                 return ModelWorker(link=link, ready=await _ready(link), process=process)
-        except (TimeoutError, ConnectionError) as error:
+        except OSError as error:  # a process that cannot be made, too; it is tried again
             await _end(process, LAST_WORDS_S)
             raise ModelUnavailable(_why(process, error, limit_s)) from error
         except BaseException:
@@ -144,8 +144,9 @@ def _why(process: subprocess.Popen[bytes] | None, error: Exception, start_s: flo
     """One line about a process that did not come up."""
     if isinstance(error, TimeoutError):
         return f"the model process was not ready within {start_s:.0f} s"
-    status = None if process is None else process.returncode
-    return f"the model process ended with status {status} before it was ready"
+    if process is None:
+        return f"the model process could not be started: {error}"
+    return f"the model process ended with status {process.returncode} before it was ready"
 
 
 async def _end(process: subprocess.Popen[bytes] | None, patience_s: float) -> None:
@@ -153,12 +154,17 @@ async def _end(process: subprocess.Popen[bytes] | None, patience_s: float) -> No
     if process is None:
         return
     until_s = monotonic() + patience_s
-    # Cancelled or not, no process stays: the last word is short and does not yield.
     try:
         while process.poll() is None and monotonic() < until_s:  # noqa: ASYNC110  # no event
             await asyncio.sleep(POLL_S)
-    finally:
         if process.poll() is None:
             log.info("model process %d did not end by itself and is killed", process.pid)
             process.kill()
-        process.wait()
+        # A process with a GPU may take long to go, and other sessions want their ticks.
+        while process.poll() is None:  # noqa: ASYNC110  # no event
+            await asyncio.sleep(POLL_S)
+    finally:
+        # Cancelled or not, no process stays: this last word does not yield.
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -230,7 +230,7 @@ class Performer:
         """Give the model what it was not given, utterance by utterance."""
         for entry in self.ledger.entries:
             if entry.num_sent < entry.num_accepted:
-                sound_T = entry.peek(entry.num_sent)
+                sound_T = entry.unsent()
                 entry.num_sent = entry.num_accepted
                 self.stream.speak(entry.name, self.playback.epoch, sound_T)
             if not entry.is_ended:

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+from viva.v1.messages import LEVEL_HELD
 
 from pipeline.pacing import samples_before, samples_of
 from services.beat import Beat, Event, EventKind, Position
@@ -20,8 +21,6 @@ from services.bridge import Blend, Picture, Sound, fade_samples, faded
 from services.ledger import Entry, Ledger
 from services.slice import Slice
 
-# From this rung on nothing but the sound can be relied on.
-LEVEL_HELD = 4
 # After an interrupt the model needs a moment; only then it is late.
 GRACE_S = 1
 # An utterance whose sender says nothing while another one waits is over after so long.

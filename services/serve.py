@@ -23,7 +23,7 @@ from services.model_client import ModelClient
 from services.model_worker import WorkerSource, attached, spawned
 from services.serve_grpc import grpc_beside
 from services.serve_jobs import jobs_beside
-from services.tracing import make_tracer
+from services.tracing import Tracer, make_tracer
 from services.tts import find_voice
 
 KEYS_VARIABLE = "VIVA_API_KEYS"
@@ -52,8 +52,13 @@ def serve(deployment: Deployment) -> int:
     # What is wrong with these is said before the model takes its time to load.
     deployment.ice_plan()
     tls_context(deployment)
+    secret = make_secret(os.environ.get(SECRET_VARIABLE, ""))
+    tracer = make_tracer(wanted=deployment.traces)
     log_as_json()
-    return asyncio.run(_serve(deployment, keys))
+    try:
+        return asyncio.run(_serve(deployment, keys, secret, tracer))
+    finally:
+        tracer.close()
 
 
 def read_serving_keys(deployment: Deployment) -> ApiKeys:
@@ -90,27 +95,25 @@ def model_arguments(deployment: Deployment) -> list[str]:
     return arguments
 
 
-async def _serve(deployment: Deployment, keys: ApiKeys) -> int:
+async def _serve(deployment: Deployment, keys: ApiKeys, secret: bytes, tracer: Tracer) -> int:
     """The same on the loop."""
     stop = Stop()
     with _signals(stop.signalled):
         async with _model(deployment) as model:
             studio = LiveStudio(deployment, chunk_frames=model.ready.chunk_frames)
             try:
-                tracer = make_tracer(wanted=deployment.traces)
                 backing = Backing(
                     deployment=deployment,
                     model=model,
                     studio=studio,
                     cast=read_cast(model_path(deployment.model)),
                     keys=keys,
-                    secret=make_secret(os.environ.get(SECRET_VARIABLE, "")),
+                    secret=secret,
                     voice=find_voice(deployment.limits.max_text_chars),
                     tracer=tracer,
                 )
                 app = build_gateway(backing)
                 await _beside(app, backing, stop)
-                tracer.close()
             finally:
                 await studio.close()
     return 0

@@ -21,6 +21,8 @@ from services.problem import Problem
 from services.studio import Performing, Played
 
 MIN_RATE, MAX_RATE = 8000, 48_000
+# How often a text that waits for room looks for it.
+ROOM_POLL_S = 0.1
 NAME = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
 
 Samples = npt.NDArray[np.int16]
@@ -86,11 +88,18 @@ class SpeechFeed:
         self._current = None
 
     async def voice(
-        self, pieces: AsyncGenerator[bytes, None], *, sample_rate: int, utterance: str, before: int
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        *,
+        sample_rate: int,
+        utterance: str,
+        before: int,
+        lasts_s: float,
     ) -> None:
         """Speak a stream of sound as one utterance, until it ends or is interrupted.
 
         `before` is `num_interrupts` when it was asked for: an interrupt since then is for it, too.
+        It begins once there is room for the `lasts_s` that it lasts at most.
 
         Streams wait for each other. The stream is closed in any case.
 
@@ -98,6 +107,8 @@ class SpeechFeed:
             Problem: as `speak`.
         """
         async with aclosing(pieces) as stream, self._voicing:
+            while before == self.num_interrupts and self._is_full(lasts_s):  # noqa: ASYNC110 # no event
+                await asyncio.sleep(ROOM_POLL_S)
             if before != self.num_interrupts:
                 return
             try:
@@ -108,6 +119,12 @@ class SpeechFeed:
             finally:
                 if before == self.num_interrupts:
                     self.end(utterance)
+
+    def forget(self, utterance: str) -> None:
+        """The performer is done with an utterance, by itself or because it ran dry for long."""
+        self._begun.pop(utterance, None)
+        if utterance == self._current:
+            self._current = None
 
     def fresh_name(self) -> str:
         """A name that no utterance of this session has had."""
@@ -152,6 +169,11 @@ class SpeechFeed:
             begun = self._begun[name] = _Utterance(sample_rate, resampler, is_text)
         samples_T = np.frombuffer(pcm, dtype="<i2").astype(np.int16)
         self._hand_on(name, _resampled(begun, samples_T, last=False))
+
+    def _is_full(self, more_s: float) -> bool:
+        """Whether more than that would wait too long; with nothing waiting anything may begin."""
+        queued_s = self._performing.load().queue_ms / 1000
+        return queued_s > 0 and queued_s + more_s > self._max_queued_s
 
     def _refuse_flood(self, more_s: float) -> None:
         """Refuse sound that would wait too long."""

@@ -7,6 +7,7 @@ aiortc's own default is a public one, and an unreachable server costs 5 s.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection
 from services.webrtc_end import ice_connections
 
 _STUN_S = 5.0
+_log = logging.getLogger("viva.ice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,15 @@ async def _gather(
 ) -> list[Candidate]:
     """aioice's gathering with hosts of ours."""
     hosts = addresses if settings.addresses is None else list(settings.addresses)
-    protocols = [p for host in hosts if (p := await _bind(ice, host, settings.udp_ports))]
-    for protocol in protocols:
-        protocol.local_candidate = _host_candidate(protocol, component)
-    ice._protocols += protocols
+    protocols = []
+    for host in hosts:
+        protocol = await _bind(ice, host, settings.udp_ports)
+        if protocol is not None:
+            protocol.local_candidate = _host_candidate(protocol, component)
+            protocols.append(protocol)
+            ice._protocols.append(protocol)  # at once: who hangs up meanwhile closes it
+    if hosts and not protocols:
+        _log.warning("no UDP port is free in %s: widen the range", settings.udp_ports)
     candidates = [protocol.local_candidate for protocol in protocols]
     if ice.stun_server:
         candidates += await _reflexive(protocols, ice.stun_server)

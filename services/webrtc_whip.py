@@ -132,9 +132,12 @@ async def _taken(response: aiohttp.ClientResponse, bearer: str | None) -> tuple[
         raise WhipError(f"{server} refused the token ({response.status}): give another bearer")
     if response.status != 201:
         raise WhipError(f"{server} answered {response.status} instead of 201: is it a WHIP URL?")
-    body = await response.content.read(_MAX_ANSWER_BYTES + 1)
-    if len(body) > _MAX_ANSWER_BYTES:
-        raise WhipError(f"{server} sent over {_MAX_ANSWER_BYTES // 1024} KiB: is it a WHIP URL?")
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MAX_ANSWER_BYTES:
+            most = _MAX_ANSWER_BYTES // 1024
+            raise WhipError(f"{server} sent over {most} KiB: is it a WHIP URL?")
     location = response.headers.get("Location")
     here = str(response.url)
     url = urljoin(here, location) if location else None

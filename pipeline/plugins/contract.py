@@ -168,8 +168,8 @@ class PlainPlugin:
         return Decision.FULL
 
     def predict(self, ctx: StepContext) -> torch.Tensor:
-        """Never asked for."""
-        raise NotImplementedError(f"plug-in {self.name} skips no step")
+        """Never asked for, as long as no step is left out."""
+        raise RuntimeError(f"plug-in {self.name} leaves a step out: let its `predict` replace it")
 
     def block_runner(self, ctx: StepContext) -> BlockRunner | None:
         """The network runs its blocks."""

@@ -52,13 +52,13 @@ export class LiveSession extends EventTarget {
       this.iceServers = made.ice_servers ?? [];
       if (this.isOver) return this.#stopServer();
       this.#listen();
+      this.#every(RENEW_MS, () => this.#renew());
+      this.#every(KEEP_ALIVE_MS, () => this.say('session.keep_alive'));
       await this.#admitted();
       if (this.isOver) return undefined;
       this.#enter('connecting');
       await this.#connect();
       await this.#renew();
-      this.#every(RENEW_MS, () => this.#renew());
-      this.#every(KEEP_ALIVE_MS, () => this.say('session.keep_alive'));
     } catch (problem) {
       this.#fail(problem);
     }

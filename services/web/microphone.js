@@ -16,7 +16,9 @@ export class Microphone {
   async open() {
     if (!navigator.mediaDevices?.getUserMedia) throw refused('microphone_insecure');
     try {
-      this.#stream = await navigator.mediaDevices.getUserMedia(WANTED);
+      const stream = await navigator.mediaDevices.getUserMedia(WANTED);
+      this.close();
+      this.#stream = stream;
     } catch (error) {
       throw refused(CODES[error.name] ?? 'microphone_absent');
     }

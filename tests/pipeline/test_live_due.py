@@ -40,3 +40,11 @@ def test_an_interrupt_makes_the_next_slice_due() -> None:
     due.said(400, at_s=1.0)
     due.due_now(5, 2.0)
     assert due.due_s(5) == pytest.approx(2.0)
+
+
+def test_a_word_from_before_all_that_is_remembered_counts_from_the_oldest() -> None:
+    due = DueTimes(frame_s=0.04)
+    for index, now_s in ((8, 9.95), (16, 10.3), (24, 10.35)):
+        due.released(index, now_s=now_s)
+    due.said(10, at_s=10.0)
+    assert due.due_s(24) is not None

@@ -1,28 +1,20 @@
 """`viva serve` as a user runs it: its address, its readiness, its drain, its refusals."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.cli
+from tests.support.program import ENVIRONMENT, ROOT, running
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
-    "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}",
-    "OMP_NUM_THREADS": "1",
-}
+pytestmark = pytest.mark.cli
 
 
 def ask(url: str, token: str = "", body: object = None) -> tuple[int, dict[str, Any]]:
@@ -38,24 +30,6 @@ def ask(url: str, token: str = "", body: object = None) -> tuple[int, dict[str, 
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
-
-
-@contextmanager
-def running(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """A program that is ended in any case."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        env=ENVIRONMENT,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_it_serves_drains_at_the_first_signal_and_ends_at_the_second(tmp_path: Path) -> None:

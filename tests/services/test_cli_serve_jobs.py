@@ -2,10 +2,8 @@
 
 import asyncio
 import hashlib
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,35 +20,13 @@ from services.client import AsyncClient, Connection
 from services.control_errors import DETAILS
 from tests.support.control_house import said_last
 from tests.support.job_inputs import frame_digest, write_sound
+from tests.support.program import ROOT, running
 
 pytestmark = pytest.mark.cli
 
-ROOT = Path(__file__).parents[2]
 FACE = ROOT / "configs/models/pocket/portraits/ada.png"
-ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
-    "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}",
-    "OMP_NUM_THREADS": "1",
-}
 QUEUED, RUNNING = render_pb2.RENDER_STATE_QUEUED, render_pb2.RENDER_STATE_RUNNING
 SUCCEEDED, CANCELLED = render_pb2.RENDER_STATE_SUCCEEDED, render_pb2.RENDER_STATE_CANCELLED
-
-
-@contextmanager
-def running(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """A program that is ended in any case."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        env=ENVIRONMENT,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextmanager

@@ -50,7 +50,6 @@ def with_server(test: Test, *, config: ControlConfig | None = None, max_jobs: in
     asyncio.run(run())
 
 
-@pytest.mark.skip(reason="hung once in a whole run: to be found before it may run again")
 def test_a_film_is_uploaded_for_submitted_watched_and_taken_home(tmp_path: Path) -> None:
     film = bytes(range(256)) * 3000
 

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from viva.v1.messages import OpenSession
 
 from services.beat import Event
+from services.live_model import LiveStream, ModelRefused
 from tests.support.gateways import (
     KEY,
     OTHER_KEY,
@@ -127,6 +129,36 @@ def test_who_waits_gets_the_next_place_and_may_lose_it() -> None:
             await asyncio.sleep(0.05)
             await problem(await g.offered(second), 410, "session_closed")
             assert (await g.offered(third)).status == 200
+
+    asyncio.run(run())
+
+
+def test_a_place_that_a_refused_session_had_goes_to_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with gateway(capacity=1) as g:
+            first, second = await g.make(), await g.make()
+            is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+            async def refuse(spec: OpenSession) -> LiveStream:
+                is_asked.set()
+                await may_answer.wait()
+                raise ModelRefused("portrait", f"{spec.session}: no face")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(g.model, "open", refuse)
+                refused = asyncio.create_task(g.offered(first))
+                await is_asked.wait()
+                path = f"/v1/sessions/{second['session_id']}/start"
+                waits = await g.client.post(
+                    path, json={"wait": True}, headers=bearer(second["token"])
+                )
+                assert waits.status == 202
+            may_answer.set()
+            await problem(await refused, 422, "refused_by_model")
+            await asyncio.sleep(0.05)
+            assert (await g.shown(second))["state"] == "ready"
 
     asyncio.run(run())
 

@@ -29,6 +29,8 @@ def test_sound_comes_out_as_it_came_in(
         start = entry.num_played + look % (entry.num_waiting + 1)
         assert (entry.peek(start) == said_T[start:]).all()
         assert (entry.peek(start, 5) == said_T[start : start + 5]).all()
+        entry.num_sent = start
+        assert (entry.unsent() == said_T[start:]).all()
         heard += entry.take(count).tolist()
         assert ledger.positions()["u"].played_samples == len(heard)
         assert ledger.num_waiting == len(said_T) - len(heard)

@@ -50,7 +50,7 @@ class WhipServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._runner.cleanup()
 
-    async def _post(self, request: web.Request) -> web.Response:
+    async def _post(self, request: web.Request) -> web.StreamResponse:
         self.tokens.append(request.headers.get("Authorization"))
         assert request.content_type == "application/sdp"
         if self.status != 201 or self.body is not None:
@@ -61,12 +61,15 @@ class WhipServer:
         offer = RTCSessionDescription(sdp=await request.text(), type="offer")
         await self._peer.setRemoteDescription(offer)
         await self._peer.setLocalDescription(await self._peer.createAnswer())
-        return web.Response(
-            status=201,
-            text=self._peer.localDescription.sdp,
-            content_type="application/sdp",
-            headers={"Location": self.location, "ETag": '"1"'},
-        )
+        headers = {"Location": self.location, "ETag": '"1"', "Content-Type": "application/sdp"}
+        answer = web.StreamResponse(status=201, headers=headers)
+        await answer.prepare(request)
+        body = self._peer.localDescription.sdp.encode()
+        for half in (body[:100], body[100:]):  # answers of many candidates come in several pieces
+            await answer.write(half)
+            await asyncio.sleep(0.02)
+        await answer.write_eof()
+        return answer
 
     async def _redirect(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("Authorization"))

@@ -66,13 +66,15 @@ class FakeQueue:
         return JobPage(jobs=tuple(all_jobs[start : start + page_size]), next_page_token=more)
 
     async def watch(self, job_id: str, owner: str = "") -> AsyncIterator[Job]:
-        while True:
-            job = await self.get(job_id, owner)
+        told: Job | None = None
+        while told is None or not told.state.is_terminal:
+            # Whoever reads may change the job before it asks for more: the event is of that job.
+            job, changed = await self.get(job_id, owner), self.changed
+            if job is told:
+                await changed.wait()
+                continue
             yield job
-            if job.state.is_terminal:
-                return
-            self.changed.clear()
-            await self.changed.wait()
+            told = job
 
     async def cancel(self, job_id: str, owner: str = "") -> Job:
         job = await self.get(job_id, owner)
@@ -98,6 +100,7 @@ class FakeQueue:
         """Change a job."""
         self.jobs[job_id] = replace(self.jobs[job_id], **fields)  # type: ignore[arg-type]  # by name
         self.changed.set()
+        self.changed = asyncio.Event()
 
     def finish(self, job_id: str, film: bytes) -> None:
         """Let a job succeed."""

@@ -91,7 +91,7 @@ class FaceWorker:
         seat.room.on("disconnected", lambda *_: seat.over.set())
         try:
             await seat.room.connect(order["livekit_url"], order["livekit_token"])
-        except Exception as error:
+        except BaseException as error:
             await face.close()
             if isinstance(error, rtc.ConnectError):
                 raise web.HTTPBadGateway(text=f"the room cannot be joined: {error}") from error
@@ -105,10 +105,11 @@ class FaceWorker:
         """Show the face until there is a reason to end, and free everything."""
         agent = seat.room.local_participant.attributes.get(ATTRIBUTE_PUBLISH_ON_BEHALF, "")
         seat.room.on("participant_disconnected", lambda who: _left(seat, who, agent))
-        receiver = self._terms.make_receiver(seat.room, sender_identity=agent or None)
-        generator = FaceGenerator(seat.face)
-        runner = FaceRunner(seat.room, audio_recv=receiver, generator=generator)
+        runner: FaceRunner | None = None
         try:
+            receiver = self._terms.make_receiver(seat.room, sender_identity=agent or None)
+            generator = FaceGenerator(seat.face)
+            runner = FaceRunner(seat.room, audio_recv=receiver, generator=generator)
             async with asyncio.timeout(AGENT_S):
                 await runner.start()
             showing = asyncio.create_task(runner.wait_for_complete())
@@ -126,8 +127,9 @@ class FaceWorker:
         finally:
             self.seats.pop(name, None)
             await seat.face.close()
-            with contextlib.suppress(Exception):
-                await runner.aclose()
+            if runner is not None:
+                with contextlib.suppress(Exception):
+                    await runner.aclose()
             await seat.room.disconnect()
 
     async def _delete(self, request: web.Request) -> web.Response:

@@ -7,35 +7,27 @@
 
 A pair is one picture and exactly the samples that belong under it. What was interrupted does not
 come out any more from the moment on in which `interrupt` returns, wherever it was. Needs `grpcio`
-and nothing else; the contract is that of avatar.proto. One event loop, one session."""
+and nothing else; the contract is that of avatar.proto. One event loop, one session.
+"""
 
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import grpc
 
 from viva.v1 import avatar_pb2, common_pb2
 from viva.v1.avatar_pb2_grpc import AvatarServiceStub
+from viva.v1.face_words import EVENT_KINDS, FaceEvent, FaceInfo, Pair, event_of, info_of, pair_of
 
 MAX_MESSAGE_BYTES = 64 << 20
 PIECE_BYTES = 1 << 18
 START_S = 30.0
 
-FaceEventKind = Literal[
-    "speak_started", "speak_ended", "speak_interrupted", "degraded", "restarted", "closing"
-]
-_KINDS: "dict[avatar_pb2.EventKind.ValueType, FaceEventKind]" = {
-    avatar_pb2.EVENT_KIND_SPEAK_STARTED: "speak_started",
-    avatar_pb2.EVENT_KIND_SPEAK_ENDED: "speak_ended",
-    avatar_pb2.EVENT_KIND_SPEAK_INTERRUPTED: "speak_interrupted",
-    avatar_pb2.EVENT_KIND_DEGRADED: "degraded",
-    avatar_pb2.EVENT_KIND_RESTARTED: "restarted",
-    avatar_pb2.EVENT_KIND_CLOSING: "closing",
-}
+__all__ = ["FaceCall", "FaceEvent", "FaceInfo", "FaceLost", "FaceOrder", "Pair", "Pairing"]
 
 
 class FaceLost(ConnectionError):
@@ -93,47 +85,6 @@ class FaceOrder:
         return grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(self.ca), options)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaceInfo:
-    """What the face is: frames a second, size in pixels, samples a second."""
-
-    session: str
-    fps: Fraction
-    width: int
-    height: int
-    sample_rate: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One picture and its sound; the sound begins at sample `pts` of the session.
-
-    `rgb` holds rows of R, G, B; None where the picture came too late and the last one stays.
-    `pcm` is s16le mono. `num_speech_bytes` of it are the utterance's, the rest fills the frame up.
-    """
-
-    pts: int
-    pcm: bytes
-    utterance: str
-    epoch: int
-    num_speech_bytes: int = 0
-    rgb: bytes | None = None
-    width: int = 0
-    height: int = 0
-    is_held: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaceEvent:
-    """Something that happened, in its place between the pairs."""
-
-    kind: FaceEventKind
-    utterance: str = ""
-    position_ms: int = 0
-    epoch: int = 0
-    detail: str = ""
-
-
 @dataclass(slots=True)
 class _Said:
     """An utterance: bytes that were said and that came back."""
@@ -159,13 +110,13 @@ class Pairing:
         elif media.HasField("raw_picture") and self._is_under(media):
             sound, self._sound = self._sound, None
             assert sound is not None  # noqa: S101 - `_is_under` says so
-            yield _pair(sound, media.raw_picture)
+            yield pair_of(sound, media.raw_picture)
 
     def flush(self) -> Iterator[Pair]:
         """Sound whose picture did not come."""
         if self._sound is not None:
             sound, self._sound = self._sound, None
-            yield _pair(sound, None)
+            yield pair_of(sound, None)
 
     def _is_under(self, picture: avatar_pb2.Media) -> bool:
         """Whether the sound that waits is this picture's."""
@@ -223,7 +174,10 @@ class FaceCall:
             lost = await self._lost(error)
             await self.close()
             raise lost from error
-        self.info = _info(first.session_started)
+        except BaseException:
+            await self.close()
+            raise
+        self.info = info_of(first.session_started)
         self._kept_at_s = asyncio.get_running_loop().time()
         return self.info
 
@@ -295,8 +249,13 @@ class FaceCall:
             await channel.close(None)
 
     async def _keep_alive(self) -> None:
-        """Say that the session is wanted, when it is time again."""
+        """Say that the session is wanted, when it is time again and nothing else is being said.
+
+        A word that waits behind long speech would hold up whoever reads.
+        """
         now_s = asyncio.get_running_loop().time()
+        if self._writing.locked():
+            return
         if self.order.keep_alive_s and now_s - self._kept_at_s >= self.order.keep_alive_s:
             self._kept_at_s = now_s
             control = avatar_pb2.Control(ping=avatar_pb2.Ping())
@@ -310,10 +269,10 @@ class FaceCall:
         if part == "media":
             for pair in pairing.push(message.media):
                 yield from self._heard(pair)
-        elif part == "event" and message.event.kind in _KINDS:
+        elif part == "event" and message.event.kind in EVENT_KINDS:
             for pair in pairing.flush():
                 yield from self._heard(pair)
-            event = _event(message.event)
+            event = event_of(message.event)
             if event.kind == "speak_ended":
                 self._ending = event
             else:
@@ -368,33 +327,3 @@ class FaceCall:
             return FaceLost(f"no face: {self.order.address} said nothing for {START_S:g} s")
         details = await self._call.details() if self._call.done() else str(error)
         return FaceLost(f"no face at {self.order.address}: {details}")
-
-
-def _info(started: avatar_pb2.SessionStarted) -> FaceInfo:
-    """What the server chose."""
-    rate, size = started.frame_rate, started.size
-    return FaceInfo(
-        session=started.session,
-        fps=Fraction(rate.numerator, rate.denominator),
-        width=size.width_px,
-        height=size.height_px,
-        sample_rate=started.sample_rate_hz,
-    )
-
-
-def _pair(sound: avatar_pb2.Media, picture: avatar_pb2.RawPicture | None) -> Pair:
-    """Sound with its picture."""
-    shown = picture or avatar_pb2.RawPicture(is_held=True)
-    rgb, size = picture.rgb if picture else None, shown.size
-    return Pair(
-        pts=sound.pts, pcm=sound.pcm_sound.s16le, utterance=sound.utterance, epoch=sound.epoch,
-        rgb=rgb, width=size.width_px, height=size.height_px, is_held=shown.is_held,
-    )  # fmt: skip
-
-
-def _event(event: avatar_pb2.Event) -> FaceEvent:
-    """What happened, in plain values."""
-    return FaceEvent(
-        kind=_KINDS[event.kind], utterance=event.utterance, position_ms=event.position_ms,
-        epoch=event.epoch, detail=event.detail,
-    )  # fmt: skip

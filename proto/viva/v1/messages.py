@@ -224,6 +224,10 @@ class StageTrace(Message):
     ended_ms: Milliseconds
 
 
+# From this rung on nothing but the sound can be relied on: pictures are held.
+LEVEL_HELD = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degraded(Message):
     """Model to gateway: the rung of the ladder a session is on from now; 0: all is well."""
