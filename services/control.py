@@ -6,15 +6,15 @@ a call whose time is over is cancelled, and frees what it holds.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import ssl
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health  # type: ignore[attr-defined]  # not in the stubs
 from grpc_reflection.v1alpha import reflection
 from viva.v1 import avatar_pb2, render_pb2
 from viva.v1.avatar_pb2_grpc import add_AvatarServiceServicer_to_server
@@ -22,6 +22,7 @@ from viva.v1.render_pb2_grpc import add_RenderServiceServicer_to_server
 
 from services.control_auth import Gate, GateKeeper
 from services.control_converse import AvatarControl, LiveHouse
+from services.control_health import Health
 from services.control_render import RenderControl
 from services.job_queue import JobQueue
 
@@ -86,15 +87,18 @@ class Control:
     server: grpc.aio.Server
     port: int
     avatar: AvatarControl | None
-    health: health.HealthServicer
-    _end: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    health: Health
+    render: RenderControl | None
 
     async def drain(self, deadline_s: float) -> None:
         """Say that no more is taken, let live calls end with a status, then stop.
 
-        Unary calls and downloads that are under way may finish within the deadline.
+        Unary calls and downloads that are under way may finish within the deadline; who watches a
+        job is told to come back.
         """
-        await self.health.enter_graceful_shutdown()
+        if self.render is not None:
+            self.render.drain()
+        await self.health.end()
         loop = asyncio.get_running_loop()
         until_s = loop.time() + deadline_s
         if self.avatar is not None:
@@ -118,14 +122,14 @@ async def start_control(
     """A running server with live calls, renders, or both.
 
     Raises:
-        ControlError: the address is taken, or a TLS file cannot be read.
+        ControlError: the address is taken, or a TLS file cannot be used.
     """
     server = grpc.aio.server(
         interceptors=[GateKeeper(gate)],
         options=config.options(),
         maximum_concurrent_rpcs=config.max_calls,
     )
-    avatar = None
+    avatar = render = None
     if house is not None:
         avatar = AvatarControl(
             house, max_message_bytes=config.max_message_bytes, has_render=queue is not None
@@ -151,12 +155,12 @@ async def start_control(
     )
     port = _bind(server, config)
     await server.start()
-    return Control(server=server, port=port, avatar=avatar, health=told)
+    return Control(server=server, port=port, avatar=avatar, render=render, health=told)
 
 
-async def _add_health(server: grpc.aio.Server, names: Sequence[str]) -> health.HealthServicer:
+async def _add_health(server: grpc.aio.Server, names: Sequence[str]) -> Health:
     """Health of the server and of each service: all serve as soon as they are there."""
-    told = health.HealthServicer()
+    told = Health()
     health_pb2_grpc.add_HealthServicer_to_server(told, server)
     for name in ("", *names):
         await told.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -177,6 +181,7 @@ def _bind(server: grpc.aio.Server, config: ControlConfig) -> int:
 
 def _credentials(tls: ControlTls) -> grpc.ServerCredentials:
     """What TLS files say."""
+    _require_pair(tls)
     try:
         pair = (tls.key.read_bytes(), tls.cert.read_bytes())
         client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
@@ -185,6 +190,33 @@ def _credentials(tls: ControlTls) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials(
         [pair], root_certificates=client_ca, require_client_auth=client_ca is not None
     )
+
+
+def _require_pair(tls: ControlTls) -> None:
+    """Parse the files: gRPC itself only says that it cannot listen.
+
+    Raises:
+        ControlError: names those that are wrong.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(tls.cert, tls.key, password="")  # a locked key asks nobody
+    except ssl.SSLError as error:
+        raise ControlError(
+            f"TLS: {tls.cert} and {tls.key} are no certificate and its key ({error}): give PEM "
+            "files that belong together"
+        ) from error
+    except OSError:
+        pass  # which file it is, reading them says
+    try:
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+    except ssl.SSLError as error:
+        raise ControlError(
+            f"TLS: {tls.client_ca} holds no certificate ({error}): give a PEM file"
+        ) from error
+    except OSError:
+        pass
 
 
 def encoding_threads(num_threads: int = 2) -> ThreadPoolExecutor:

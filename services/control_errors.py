@@ -123,9 +123,9 @@ def of_job(error: JobError) -> Refusal:
     """What the queue does not take."""
     message = " ".join(str(error).split())
     if isinstance(error, JobRefused):
-        return Refusal(
-            grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD", message, field=f"spec.{error.field}"
-        )
+        # `data` is an upload's field, all others are a spec's.
+        field = error.field if error.field == "data" else f"spec.{error.field}"
+        return Refusal(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD", message, field=field)
     if isinstance(error, JobUnknown):
         return Refusal(grpc.StatusCode.NOT_FOUND, "NO_RENDER", message)
     if isinstance(error, QueueFull):

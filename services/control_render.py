@@ -18,7 +18,7 @@ from viva.v1.render_pb2_grpc import RenderServiceServicer
 from services.control_auth import caller
 from services.control_errors import Context, Refusal, bad_field, serving
 from services.control_flow import Writer
-from services.job_queue import JobQueue, JobState
+from services.job_queue import Job, JobQueue, JobState
 from services.render_words import MAX_KEY_BYTES, render_of, request_of, states_of
 
 MAX_PAGE, DEFAULT_PAGE = 500, 50
@@ -46,6 +46,11 @@ class RenderControl(RenderServiceServicer):
         self._queue, self._max_upload_bytes = queue, max_upload_bytes
         self._stall_limit_s = stall_limit_s
         self._max_transfers, self._num_transfers = max_transfers, 0
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """End all watching with a status: a job may go on for hours, the server does not."""
+        self._draining.set()
 
     async def SubmitRender(  # noqa: N802 - gRPC's name
         self, request: render_pb2.SubmitRenderRequest, context: Context
@@ -89,8 +94,31 @@ class RenderControl(RenderServiceServicer):
         """Tell of a job at each change."""
         writer = Writer(context, self._stall_limit_s)
         async with serving(context), _closing(self._queue.watch(request.id, caller())) as jobs:
-            async for job in jobs:
+            while (job := await self._next(jobs)) is not None:
                 await writer.write(render_pb2.WatchRenderResponse(render=render_of(job)))
+
+    async def _next(self, jobs: AsyncIterator[Job]) -> Job | None:
+        """A job at its next change; None when it has ended.
+
+        Raises:
+            Refusal: UNAVAILABLE, the server ends.
+        """
+        change = asyncio.create_task(_change(jobs))
+        drain = asyncio.create_task(self._draining.wait())
+        try:
+            await asyncio.wait({change, drain}, return_when=asyncio.FIRST_COMPLETED)
+            if drain.done():
+                raise Refusal(
+                    grpc.StatusCode.UNAVAILABLE,
+                    "DRAINING",
+                    "the server ends, the job does not: watch it again soon",
+                    retry_after_s=RETRY_S,
+                )
+            return await change
+        finally:
+            change.cancel()
+            drain.cancel()
+            await asyncio.gather(change, drain, return_exceptions=True)
 
     async def CancelRender(  # noqa: N802 - gRPC's name
         self, request: render_pb2.CancelRenderRequest, context: Context
@@ -228,6 +256,11 @@ async def _in_time(requests: Requests, limit_s: float) -> Requests:
         if request is None:
             return
         yield request
+
+
+async def _change(jobs: AsyncIterator[Job]) -> Job | None:
+    """The next of what a queue tells of a job, if there is more."""
+    return await anext(jobs, None)
 
 
 async def _send_file(

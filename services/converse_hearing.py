@@ -105,27 +105,34 @@ class Hearing:
             await self._speak(name, np.frombuffer(pcm, dtype="<i2").astype(np.int16))
 
     async def _speak(self, name: str, samples_T: Samples) -> None:
-        """Give samples to the performer."""
-        await self._wait_for_room(len(samples_T))
-        if self.agenda.first_sound_at_s is None:
-            self.agenda.first_sound_at_s = asyncio.get_running_loop().time()
-        try:
-            self._performer.speak(name, samples_T)
-        except UtteranceOver as error:
-            await self._refuse(f"sound: {error}")
+        """Give samples to the performer, as many at a time as it has room for."""
+        if self._performer.room() < len(samples_T):
+            await self._tell_of_waiting()
+        while len(samples_T) and not self._performer.is_closed:
+            await self._wait_for_room()
+            if self.agenda.first_sound_at_s is None:
+                self.agenda.first_sound_at_s = asyncio.get_running_loop().time()
+            num_taken = min(len(samples_T), self._performer.room())
+            piece_T, samples_T = samples_T[:num_taken], samples_T[num_taken:]
+            try:
+                self._performer.speak(name, piece_T)
+            except UtteranceOver as error:
+                await self._refuse(f"sound: {error}")
+                return
 
-    async def _wait_for_room(self, num_samples: int) -> None:
-        """Leave the call unread while too much waits; the client is told."""
-        if self._performer.room() >= num_samples:
-            return
+    async def _wait_for_room(self) -> None:
+        """Leave the call unread while the performer takes nothing."""
+        while not self._performer.room() and not self._performer.is_closed:
+            self._ticked.clear()
+            await self._ticked.wait()
+
+    async def _tell_of_waiting(self) -> None:
+        """Say that the client is far ahead."""
         limit_s = self._performer.ledger.max_ahead_s
         await self._tell(
             avatar_pb2.EVENT_KIND_BACKPRESSURE,
             f"{limit_s} s of sound wait: the call is read again when there is room",
         )
-        while self._performer.room() < num_samples and not self._performer.is_closed:
-            self._ticked.clear()
-            await self._ticked.wait()
 
     async def _read_aloud(self, text: avatar_pb2.SpeechText) -> None:
         """Say words by the server's voice, or say that there is none."""

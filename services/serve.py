@@ -130,6 +130,7 @@ async def _beside(app: web.Application, backing: Backing, stop: Stop) -> None:
             backing.keys,
             voice=backing.voice,
             draining=stop.drain,
+            ending=stop.now,
             queue=queue,
         ) as control,
     ):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from services.control import Control, ControlConfig
     from services.job_queue import JobQueue
 
+log = logging.getLogger(__name__)
+
 
 @contextlib.asynccontextmanager
 async def grpc_beside(
@@ -24,11 +27,13 @@ async def grpc_beside(
     *,
     voice: TextToSpeech | None,
     draining: asyncio.Event,
+    ending: asyncio.Event,
     queue: "JobQueue | None" = None,
 ) -> AsyncIterator["Control | None"]:
     """A gRPC server for as long as the block lasts, if the deployment has a port for one.
 
-    Once `draining` is set live calls are ended with a status, within the deployment's time.
+    Once `draining` is set live calls are ended with a status, within the deployment's time; the
+    block's end waits for that, unless `ending` is set.
 
     Raises:
         DeploymentError: it cannot listen, or the package is missing.
@@ -70,8 +75,9 @@ async def grpc_beside(
     try:
         yield control
     finally:
-        drain.cancel()
-        await asyncio.gather(drain, return_exceptions=True)
+        if draining.is_set():
+            await _until_first(drain, ending)
+        await _dropped(drain)
         await control.stop()
         threads.shutdown(wait=True)
 
@@ -80,6 +86,24 @@ async def _drain(control: "Control", draining: asyncio.Event, deadline_s: float)
     """End live calls once it is time."""
     await draining.wait()
     await control.drain(deadline_s)
+
+
+async def _until_first(drain: "asyncio.Task[None]", ending: asyncio.Event) -> None:
+    """Wait until live calls have ended, or are to end at once."""
+    now = asyncio.create_task(ending.wait())
+    try:
+        await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        now.cancel()
+        await asyncio.gather(now, return_exceptions=True)
+
+
+async def _dropped(drain: "asyncio.Task[None]") -> None:
+    """Leave a drain; what it failed of is in the log."""
+    drain.cancel()
+    (outcome,) = await asyncio.gather(drain, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        log.error("live calls over gRPC did not end in order", exc_info=outcome)
 
 
 def control_config(deployment: Deployment) -> "ControlConfig":

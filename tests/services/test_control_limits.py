@@ -30,6 +30,7 @@ from tests.support.control_house import (
     hosted,
     noise,
     sound_message,
+    sound_of,
     talk,
     until_free,
 )
@@ -151,6 +152,20 @@ def test_a_drain_lets_live_calls_end_with_a_status_and_takes_no_more() -> None:
     asyncio.run(run())
 
 
+def test_who_watches_health_hears_of_the_drain_and_does_not_hold_it_up() -> None:
+    async def run() -> None:
+        async with hosted() as house:
+            asked = health_pb2.HealthCheckRequest(service=AVATAR)
+            watch: Any = health_pb2_grpc.HealthStub(house.channel).Watch(asked, timeout=20)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            async with asyncio.timeout(10):
+                await house.control.drain(15.0)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await watch.read() is EOF
+
+    asyncio.run(run())
+
+
 def test_a_model_that_is_gone_ends_the_call_with_unavailable() -> None:
     async def run() -> None:
         async with hosted() as house:
@@ -178,6 +193,10 @@ def test_sound_far_ahead_waits_in_the_sender_and_nothing_is_lost() -> None:
             assert avatar_pb2.EVENT_KIND_BACKPRESSURE in kinds
             back = b"".join(one.media.pcm_sound.s16le for one in came if one.media.utterance == "u")
             assert back[: 2 * len(pcm_T)] == pcm_T.tobytes()
+            # One message may be longer than all that can wait.
+            long_T = noise(1.5)
+            came = await talk(house.stub, [QUIET, sound_message(long_T, "u"), END_STREAM])
+            assert sound_of(came, "u")[: 2 * len(long_T)] == long_T.tobytes()
 
     asyncio.run(run())
 
@@ -338,3 +357,24 @@ def test_what_cannot_be_listened_on_is_one_line() -> None:
 
     with pytest.raises(ControlError, match="cannot be read: check its path"):
         asyncio.run(without_files())
+
+
+def test_files_that_are_no_certificates_are_named(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    pair = {"cert": tmp_path / "server.pem", "key": tmp_path / "server.key"}
+    noise_pem = tmp_path / "noise.pem"
+    noise_pem.write_text("neither certificate nor key")
+    wrong = [
+        ControlTls(cert=noise_pem, key=pair["key"]),
+        ControlTls(cert=pair["cert"], key=tmp_path / "client.key"),
+        ControlTls(**pair, client_ca=noise_pem),
+    ]
+    for tls in wrong:
+
+        async def start(tls: ControlTls = tls) -> None:
+            async with hosted(config=ControlConfig(tls=tls)):
+                pass
+
+        with pytest.raises(ControlError, match=r"^TLS: [^\n]*\.pem[^\n]*: give") as caught:
+            asyncio.run(start())
+        assert "port" not in str(caught.value)
