@@ -10,9 +10,10 @@ Messages are those of `viva.v1.avatar_pb2` and `viva.v1.render_pb2`; errors are 
 `reason_of(error)` gives the word for programs.
 """
 
+import asyncio
 import queue
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from viva.v1 import avatar_pb2, render_pb2
 from viva.v1.avatar_pb2_grpc import AvatarServiceStub
 from viva.v1.render_pb2_grpc import RenderServiceStub
 
+from services.client_film import DownloadBroken, FilmPart
 from services.client_words import (
     Connection,
     LiveOptions,
@@ -34,7 +36,15 @@ from services.client_words import (
     upload_messages,
 )
 
-__all__ = ["AsyncClient", "Client", "Connection", "LiveOptions", "is_over", "reason_of"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Connection",
+    "DownloadBroken",
+    "LiveOptions",
+    "is_over",
+    "reason_of",
+]
 
 END_OF_STREAM = avatar_pb2.ConverseRequest(end_of_stream=avatar_pb2.EndOfStream())
 CALL_TIMEOUT_S = 30.0
@@ -114,8 +124,9 @@ class Conversation:
     def close(self) -> None:
         """End the call, wherever it is."""
         self._call.cancel()
-        while not self._says.empty():
-            self._says.get_nowait()
+        with suppress(queue.Empty):  # the call takes from it, too
+            while True:
+                self._says.get_nowait()
         self._says.put(None)
 
     def _put(self, message: avatar_pb2.ConverseRequest | None) -> None:
@@ -204,15 +215,21 @@ class AsyncClient:
 
     async def upload(self, path: Path) -> str:
         """Bring a file to the server; the word that a RenderSpec names it by."""
-        call = self._render.UploadInput(upload_messages(path), metadata=self._metadata)
+        messages: Any = _off_the_loop(upload_messages(path))  # the stubs know iterators only
+        call = self._render.UploadInput(messages, metadata=self._metadata)
         return (await call).input
 
     async def download(self, render: str, path: Path) -> None:
-        """Take a film home; one that broke off goes on where it was."""
-        request = _download_of(render, path)
-        with path.open("ab") as file:
+        """Take a film home; one that broke off goes on from `NAME.part`, where it was.
+
+        Raises:
+            DownloadBroken: it is not what the server has; ask again.
+        """
+        with FilmPart(path) as film:
+            request = film.request(render)
             async for response in self._render.DownloadResult(request, metadata=self._metadata):
-                file.write(response.data)
+                film.take(response)
+            await asyncio.to_thread(film.finish)
 
     def _once(self) -> dict[str, Any]:
         """What goes with each short call."""
@@ -295,18 +312,25 @@ class Client:
         return self._render.UploadInput(upload_messages(path), metadata=self._metadata).input
 
     def download(self, render: str, path: Path) -> None:
-        """Take a film home; one that broke off goes on where it was."""
-        request = _download_of(render, path)
-        with path.open("ab") as file:
+        """Take a film home; one that broke off goes on from `NAME.part`, where it was.
+
+        Raises:
+            DownloadBroken: it is not what the server has; ask again.
+        """
+        with FilmPart(path) as film:
+            request = film.request(render)
             for response in self._render.DownloadResult(request, metadata=self._metadata):
-                file.write(response.data)
+                film.take(response)
+            film.finish()
 
     def _once(self) -> dict[str, Any]:
         """What goes with each short call."""
         return {"metadata": self._metadata, "timeout": CALL_TIMEOUT_S}
 
 
-def _download_of(render: str, path: Path) -> render_pb2.DownloadResultRequest:
-    """A download that leaves out what is there already."""
-    offset = path.stat().st_size if path.exists() else 0
-    return render_pb2.DownloadResultRequest(id=render, offset_bytes=offset)
+async def _off_the_loop(
+    messages: Iterator[render_pb2.UploadInputRequest],
+) -> AsyncIterator[render_pb2.UploadInputRequest]:
+    """The same messages, each made in a thread: files are hashed and read there."""
+    while (message := await asyncio.to_thread(next, messages, None)) is not None:
+        yield message

@@ -13,10 +13,11 @@ from viva.v1 import render_pb2
 from viva.v1.render_pb2_grpc import RenderServiceStub
 
 from services import control_render
-from services.client import AsyncClient, Connection, is_over
+from services.client import AsyncClient, Connection, DownloadBroken, is_over
 from services.client_words import reason_of
 from services.control import ControlConfig
-from services.job_queue import JobState
+from services.control_errors import of_job
+from services.job_queue import JobRefused, JobState
 from tests.support.control_house import hosted, said_last
 from tests.support.fake_queue import FakeQueue
 
@@ -73,11 +74,63 @@ def test_a_film_is_uploaded_for_submitted_watched_and_taken_home(tmp_path: Path)
         assert is_over(done)
         assert done.result.sha256 == hashlib.sha256(film).hexdigest()
         out = tmp_path / "film.mp4"
-        out.write_bytes(film[:100_000])  # a download that broke off
+        out.write_bytes(b"another film")
+        part = tmp_path / "film.mp4.part"
+        part.write_bytes(film[:100_000])  # a download that broke off
         await client.download(job.id, out)
         assert out.read_bytes() == film
+        assert not part.exists()
 
     with_server(test)
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_download_has_its_name_only_when_it_is_what_was_announced(tmp_path: Path) -> None:
+    async def test(_stub: Any, queue: FakeQueue, client: AsyncClient) -> None:
+        job = await client.submit(render_pb2.RenderSpec(portrait="ada", audio="a.flac"))
+        out, part = tmp_path / "film.mp4", tmp_path / "film.mp4.part"
+        with pytest.raises(grpc.aio.AioRpcError):  # there is no film yet
+            await client.download(job.id, out)
+        assert not names_in(tmp_path)
+        queue.finish(job.id, b"a film")
+        part.write_bytes(b"of")  # of another one
+        with pytest.raises(DownloadBroken, match="again"):
+            await client.download(job.id, out)
+        part.write_bytes(b"of another one that was longer")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await client.download(job.id, out)
+        assert not names_in(tmp_path)
+        await client.download(job.id, out)
+        assert out.read_bytes() == b"a film"
+
+    with_server(test)
+
+
+def test_watching_a_long_job_ends_when_the_server_drains() -> None:
+    async def run() -> None:
+        queue = FakeQueue()
+        async with hosted(queue=queue) as house:
+            stub = RenderServiceStub(house.channel)
+            job = (await stub.SubmitRender(changed())).render
+            call: Any = stub.WatchRender(render_pb2.WatchRenderRequest(id=job.id), timeout=20)
+            await call.read()
+            async with asyncio.timeout(10):
+                await house.control.drain(15.0)
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await call.read()
+            assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(failed.value) == "DRAINING"
+
+    asyncio.run(run())
+
+
+def test_an_upload_that_the_queue_refuses_names_the_uploads_field() -> None:
+    assert of_job(JobRefused("data", "too large")).field == "data"
+    assert of_job(JobRefused("audio", "no sound")).field == "spec.audio"
 
 
 def test_a_spec_comes_back_as_it_was_sent() -> None:
