@@ -10,6 +10,12 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Protocol
 
+MAX_SEED = 2**63 - 1
+MAX_LABEL_CHARS = 64
+MAX_LABELS, MAX_LABEL_BYTES = 32, 256
+MAX_CONSENT_CHARS = 1024
+LOUDNESS_LUFS = (-40.0, -5.0)
+
 
 class JobState(StrEnum):
     """Where a job is: the last three are for good."""
@@ -82,6 +88,28 @@ class JobRequest:
     consent: str = ""
     output_url: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+
+
+def check_words(request: JobRequest) -> None:
+    """Refuse texts and numbers out of range: label, labels, seed, loudness and consent.
+
+    Raises:
+        JobRefused: names the field and the remedy.
+    """
+    if len(request.label) > MAX_LABEL_CHARS or not request.label.isprintable():
+        raise JobRefused("label", f"label: one line of at most {MAX_LABEL_CHARS} characters")
+    low, high = LOUDNESS_LUFS
+    if request.loudness_lufs and not low <= request.loudness_lufs <= high:
+        raise JobRefused("loudness_lufs", f"loudness_lufs: choose {low:.0f} to {high:.0f}, or 0")
+    if not 0 <= request.seed <= MAX_SEED:
+        raise JobRefused("seed", f"seed: choose 0 to {MAX_SEED}")
+    sizes = [len(text.encode()) for pair in request.labels.items() for text in pair]
+    if len(request.labels) > MAX_LABELS or max(sizes, default=0) > MAX_LABEL_BYTES:
+        raise JobRefused("labels", f"labels: at most {MAX_LABELS} of {MAX_LABEL_BYTES} bytes")
+    if "" in request.labels:
+        raise JobRefused("labels", "labels: each needs a name")
+    if len(request.consent) > MAX_CONSENT_CHARS:
+        raise JobRefused("consent", f"consent: at most {MAX_CONSENT_CHARS} characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

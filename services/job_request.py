@@ -18,9 +18,8 @@ from pipeline.cast import read_cast
 from pipeline.catalog import configs_folder, model_path
 from services.captions import CaptionsError, read_words
 from services.job_files import JobFiles
-from services.job_queue import JobRefused, JobRequest
+from services.job_queue import JobRefused, JobRequest, check_words
 from services.options import (
-    MAX_SEED,
     OptionError,
     RenderRequest,
     parse_fps,
@@ -33,11 +32,8 @@ from video.face import locate_face
 from video.framed_mark import carries_mark
 from video.picture import decode_picture, read_picture_file
 
-MAX_LABEL_CHARACTERS = 64
-MAX_LABELS, MAX_LABEL_BYTES = 32, 256
 MAX_SOUND_S = 24 * 3600
 READ_WHOLE_S = 600
-LOUDNESS_LUFS = (-40.0, -5.0)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -47,7 +43,7 @@ def fetched(request: JobRequest, files: JobFiles) -> JobRequest:
     Raises:
         JobRefused: names the field, and says what is wrong with it.
     """
-    _check_words(request)
+    check_words(request)
     _check_choices(request, files)
     portrait = request.portrait
     if portrait not in _cast(request.model or "pocket"):
@@ -107,23 +103,6 @@ def _field(message: str) -> str:
     """The field that an option's complaint is about."""
     match = re.match(r"--([a-z-]+)", message)
     return match[1].replace("-", "_") if match else "request"
-
-
-def _check_words(request: JobRequest) -> None:
-    """Refuse texts and numbers out of range."""
-    label = request.label
-    if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
-        raise JobRefused("label", f"label: one line of at most {MAX_LABEL_CHARACTERS} characters")
-    low, high = LOUDNESS_LUFS
-    if request.loudness_lufs and not low <= request.loudness_lufs <= high:
-        raise JobRefused("loudness_lufs", f"loudness_lufs: choose {low:.0f} to {high:.0f}, or 0")
-    if not 0 <= request.seed <= MAX_SEED:
-        raise JobRefused("seed", f"seed: choose 0 to {MAX_SEED}")
-    words = [text.encode() for pair in request.labels.items() for text in pair]
-    if len(request.labels) > MAX_LABELS or any(len(word) > MAX_LABEL_BYTES for word in words):
-        raise JobRefused("labels", f"labels: at most {MAX_LABELS} of {MAX_LABEL_BYTES} bytes")
-    if len(request.consent) > 1024:
-        raise JobRefused("consent", "consent: at most 1024 characters")
 
 
 def _check_choices(request: JobRequest, files: JobFiles) -> None:

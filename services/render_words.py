@@ -5,14 +5,11 @@ from fractions import Fraction
 from viva.v1 import common_pb2, render_pb2
 
 from services.control_errors import bad_field
-from services.job_queue import Job, JobRequest, JobState
+from services.job_queue import Job, JobRequest, JobState, check_words
 
 MAX_TEXT_BYTES = 4096
-MAX_LABEL_CHARS = 64
-MAX_LABELS, MAX_LABEL_BYTES = 32, 256
 MAX_KEY_BYTES = 128
 MAX_SIDE_PX = 8192
-LOUDNESS_LUFS = (-40.0, -5.0)
 
 _MODES = {
     render_pb2.RENDER_MODE_UNSPECIFIED: "",
@@ -39,6 +36,7 @@ def request_of(spec: render_pb2.RenderSpec) -> JobRequest:
 
     Raises:
         Refusal: INVALID_ARGUMENT, naming the field.
+        JobRefused: the same of texts and numbers that no queue takes.
     """
     for name in ("portrait", "audio"):
         if not getattr(spec, name):
@@ -46,20 +44,12 @@ def request_of(spec: render_pb2.RenderSpec) -> JobRequest:
     for name in _TEXTS:
         if len(getattr(spec, name).encode()) > MAX_TEXT_BYTES:
             raise bad_field(f"spec.{name}", f"has more than {MAX_TEXT_BYTES} bytes")
-    if len(spec.label) > MAX_LABEL_CHARS:
-        raise bad_field("spec.label", f"has more than {MAX_LABEL_CHARS} characters")
-    if spec.seed < 0:
-        raise bad_field("spec.seed", "must not be negative")
-    low, high = LOUDNESS_LUFS
-    if spec.loudness_lufs and not low <= spec.loudness_lufs <= high:
-        raise bad_field("spec.loudness_lufs", f"must be 0 or {low:g} to {high:g}")
     if spec.mode not in _MODES:
         raise bad_field("spec.mode", f"{spec.mode} is none of the modes")
     if spec.framing not in _FRAMINGS:
         raise bad_field("spec.framing", f"{spec.framing} is none of the framings")
-    _check_labels(spec)
     width, height = size_of(spec.size, "spec.size")
-    return JobRequest(
+    request = JobRequest(
         portrait=spec.portrait,
         audio=spec.audio,
         captions=spec.captions,
@@ -79,6 +69,8 @@ def request_of(spec: render_pb2.RenderSpec) -> JobRequest:
         output_url=spec.output_url,
         labels=dict(spec.labels),
     )
+    check_words(request)
+    return request
 
 
 def size_of(size: common_pb2.PictureSize, field: str) -> tuple[int, int]:
@@ -145,15 +137,6 @@ def _fps_of(spec: render_pb2.RenderSpec) -> Fraction:
     if not above or not below or not 1 <= Fraction(above, below) <= 60:
         raise bad_field("spec.frame_rate", f"{above}/{below} must be 1 to 60 pictures a second")
     return Fraction(above, below)
-
-
-def _check_labels(spec: render_pb2.RenderSpec) -> None:
-    """Refuse more, or longer, labels than a record holds."""
-    if len(spec.labels) > MAX_LABELS:
-        raise bad_field("spec.labels", f"are more than {MAX_LABELS}")
-    for name, value in spec.labels.items():
-        if not name or max(len(name.encode()), len(value.encode())) > MAX_LABEL_BYTES:
-            raise bad_field("spec.labels", f"need names, and at most {MAX_LABEL_BYTES} bytes each")
 
 
 def _spec_of(request: JobRequest) -> render_pb2.RenderSpec:
