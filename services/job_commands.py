@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -191,31 +190,17 @@ def watch(
 async def _watched(queue: "StoredJobQueue", job_id: str, as_json: bool) -> "Job":
     """Show each change; returns the job at its end."""
     job = await queue.get(job_id)
-    if as_json:
-        async for job in _closing(queue.watch(job_id)):
-            write(json.dumps(_plain(job)) + "\n")
-        return job
-    from services.progress import job_bar
+    async with aclosing(queue.watch(job_id)) as changes:
+        if as_json:
+            async for job in changes:
+                write(json.dumps(_plain(job)) + "\n")
+            return job
+        from services.progress import job_bar
 
-    with job_bar(job_id[:8]) as show_job:
-        async for job in _closing(queue.watch(job_id)):
-            show_job(job)
+        with job_bar(job_id[:8]) as show_job:
+            async for job in changes:
+                show_job(job)
     return job
-
-
-async def _closing(jobs: "AsyncIterator[Job]") -> "AsyncIterator[Job]":
-    """The jobs; their source is closed when nobody wants more."""
-    async with _closed(jobs):
-        async for job in jobs:
-            yield job
-
-
-@asynccontextmanager
-async def _closed(jobs: Any) -> "AsyncIterator[None]":
-    try:
-        yield
-    finally:
-        await jobs.aclose()
 
 
 @jobs_app.command("work")

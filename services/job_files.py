@@ -171,7 +171,7 @@ class JobFiles:
         """
         if shutil.disk_usage(self.folder).free < self.rules.min_free_bytes:
             raise QueueFull("the server's disk is full: free some space", retry_after_s=60.0)
-        used = sum(path.stat().st_size for path in self._files())
+        used = self._used_bytes()
         if used > self.rules.max_data_bytes:
             raise QueueFull(
                 f"jobs use {used >> 20} MiB, the limit is {self.rules.max_data_bytes >> 20} MiB: "
@@ -179,8 +179,14 @@ class JobFiles:
                 retry_after_s=600.0,
             )
 
-    def _files(self) -> Iterator[Path]:
-        return (path for path in self.folder.rglob("*") if path.is_file())
+    def _used_bytes(self) -> int:
+        """How much lies here; what workers remove meanwhile does not count."""
+        used = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    used += Path(folder, name).stat().st_size
+        return used
 
     def forget(self, job_id: str) -> None:
         """Remove all that a job left."""

@@ -108,17 +108,6 @@ def leased(record: JobRecord, worker: str, now_s: float, rules: QueueRules) -> J
     return _changed(record, _S.RUNNING, begun, lease=lease, num_leases=number)
 
 
-def is_available(record: JobRecord, now_s: float) -> bool:
-    """Whether a worker may take the job."""
-    return record.job.state is _S.QUEUED and record.available_at_s <= now_s
-
-
-def is_abandoned(record: JobRecord, now_s: float) -> bool:
-    """Whether the job's worker has not been heard of for too long."""
-    lease = record.lease
-    return record.job.state is _S.RUNNING and (lease is None or lease.expires_at_s <= now_s)
-
-
 def held(record: JobRecord, lease: Lease) -> JobRecord:
     """The record, if the lease still holds its job; a late worker nobody has replaced holds it.
 
@@ -218,11 +207,6 @@ def cancelled(record: JobRecord, now_s: float) -> JobRecord:
     if record.job.state.is_terminal:
         return record
     return _changed(record, _S.CANCELLED, _ended(record.job, now_s))
-
-
-def is_outlived(record: JobRecord, now_s: float, ttl_s: float) -> bool:
-    """Whether an ended job's time to live is over."""
-    return record.job.state.is_terminal and record.job.ended_at_s + ttl_s <= now_s
 
 
 def _ended(job: Job, now_s: float) -> Job:

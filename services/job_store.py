@@ -260,9 +260,8 @@ class JobStore:
         ends = [state.value for state in JobState if state.is_terminal]
         chosen = sa.and_(_jobs.c.state.in_(ends), _jobs.c.ended_at_s + ttl_s <= now_s)
         with self._engine.begin() as connection:
-            names = list(connection.execute(sa.select(_jobs.c.id).where(chosen)).scalars())
-            connection.execute(_jobs.delete().where(_jobs.c.id.in_(names)))
-        return names
+            removed = connection.execute(_jobs.delete().where(chosen).returning(_jobs.c.id))
+            return list(removed.scalars())
 
     def _change(self, lease: Lease, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
         """Have a job changed by who holds it."""

@@ -6,6 +6,7 @@ cancelled or taken away: nothing finished is lost by that. It never imports torc
 
 import contextlib
 import json
+import logging
 import os
 import selectors
 import signal
@@ -32,6 +33,7 @@ HEARTBEAT_S = 0.5
 IDLE_S = 0.5
 SWEEP_S = 60.0
 MAX_LINE_BYTES = 1 << 16
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +83,8 @@ class JobWorker:
                 is_busy = self.run_one()
             except SQLAlchemyError:
                 is_busy = False  # the database is away: what was running waits for its lease's end
+            self._sweep()
             if not is_busy:
-                self._sweep()
                 if until_idle and not self._has_open_jobs():
                     return
                 self.stop.wait(IDLE_S)
@@ -96,7 +98,13 @@ class JobWorker:
         if taken is None:
             return False
         record, lease = taken
-        process = self._started(record)
+        try:
+            process = self._started(record)
+        except OSError as error:
+            self._store.fail(
+                lease, "STORAGE", _unstartable(error), self._clock(), is_blameless=True
+            )
+            return True
         try:
             _Shift(self, process, record, lease).watch()
         except LeaseLost:
@@ -151,15 +159,21 @@ class JobWorker:
         if now_s - self._swept_at_s < SWEEP_S:
             return
         self._swept_at_s = now_s
-        with contextlib.suppress(SQLAlchemyError):
-            for job_id in self._store.remove_outlived(now_s, self._settings.ttl_s):
-                self._files.forget(job_id)
-            for job in self._open_jobs():
-                request = job.request
-                for word in (request.portrait, request.audio, request.captions):
-                    with contextlib.suppress(JobError):
-                        self._files.input(word)
-            self._files.forget_inputs(now_s - self._settings.ttl_s)
+        try:
+            self._forget_outlived(now_s)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("what is outlived stays for now: %s", " ".join(str(error).split()))
+
+    def _forget_outlived(self, now_s: float) -> None:
+        """Remove ended jobs and their files, and inputs that no open job needs."""
+        for job_id in self._store.remove_outlived(now_s, self._settings.ttl_s):
+            self._files.forget(job_id)
+        for job in self._open_jobs():
+            request = job.request
+            for word in (request.portrait, request.audio, request.captions):
+                with contextlib.suppress(JobError):
+                    self._files.input(word)
+        self._files.forget_inputs(now_s - self._settings.ttl_s)
 
     def _open_jobs(self) -> Iterator[Job]:
         token = ""
@@ -205,7 +219,7 @@ class _Shift:
                 if is_readable and not self._hear():
                     return
                 if self._is_to_leave():
-                    self._store.give_back(self._lease, self._clock())
+                    self._give_back()
                     return
 
     def _beat(self) -> None:
@@ -244,8 +258,7 @@ class _Shift:
             if not self._take(_parsed(line)):
                 return False
         if not data and self._process.poll() is not None:
-            status = self._process.returncode
-            self._fail({"reason": "WORKER_LOST", "detail": f"the render ended with {status}"})
+            self._lose()
             return False
         if not data:
             time.sleep(HEARTBEAT_S / 10)  # the pipe is closed, the process about to end
@@ -253,25 +266,64 @@ class _Shift:
 
     def _take(self, message: Mapping[str, Any]) -> bool:
         """Do what a message says; returns whether more may follow."""
-        now_s = self._clock()
+        # Without the database for a while a render goes on: the next report says more anyway.
         if "progress" in message:
-            self._store.progress(self._lease, Progress(**message["progress"]))
+            with contextlib.suppress(SQLAlchemyError):
+                self._store.progress(self._lease, Progress(**message["progress"]))
         elif "preview" in message:
-            self._store.preview(self._lease, str(message["preview"]))
+            with contextlib.suppress(SQLAlchemyError):
+                self._store.preview(self._lease, str(message["preview"]))
         elif "done" in message:
-            self._store.succeed(self._lease, Result(**message["done"]), now_s)
-            self._worker._files.forget_work(self._lease.job_id)
+            result = Result(**message["done"])
+            self._settle(lambda: self._store.succeed(self._lease, result, self._clock()))
             return False
         elif "failed" in message:
             self._fail(message["failed"])
             return False
         elif "drained" in message:
-            self._store.give_back(self._lease, now_s)
+            self._give_back()
             return False
         return True
 
+    def _lose(self) -> None:
+        """Note that the process ended without a word; our own SIGTERM may have come that early."""
+        status = self._process.returncode
+        if self._told_to_end_at_s is not None and status == -signal.SIGTERM:
+            self._give_back()
+            return
+        self._fail({"reason": "WORKER_LOST", "detail": f"the render ended with {status}"})
+
     def _fail(self, failure: Mapping[str, Any]) -> None:
-        self._store.fail(self._lease, now_s=self._clock(), **failure)
+        self._settle(lambda: self._store.fail(self._lease, now_s=self._clock(), **failure))
+
+    def _give_back(self) -> None:
+        self._settle(lambda: self._store.give_back(self._lease, self._clock()))
+
+    def _settle(self, change: Callable[[], JobRecord]) -> None:
+        """Have the store know the end, once the database is there; forget what no one needs then.
+
+        Raises:
+            LeaseLost: the job is another's by now, or the database is away for too long.
+        """
+        while True:
+            try:
+                record = change()
+                break
+            except SQLAlchemyError:
+                if self._clock() >= self._expires_at_s:
+                    raise LeaseLost("the database is away for longer than the lease") from None
+                time.sleep(HEARTBEAT_S)
+        if record.job.state.is_terminal:
+            self._worker._files.forget_work(self._lease.job_id)
+
+
+def _unstartable(error: OSError) -> str:
+    """Why no process was started for a job, and the remedy."""
+    reason = error.strerror or type(error).__name__
+    return (
+        f"the render cannot be started ({reason}): see that the data folder can be written and has "
+        "room, and the job goes on by itself"
+    )
 
 
 def _parsed(line: bytes) -> Mapping[str, Any]:

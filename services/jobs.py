@@ -7,7 +7,7 @@ that has the same database and the same folder.
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -37,9 +37,16 @@ T = TypeVar("T")
 
 
 def open_queue(
-    folder: Path, url: str = "", *, files: FileRules | None = None, rules: QueueRules | None = None
+    folder: Path,
+    url: str = "",
+    *,
+    files: FileRules | None = None,
+    rules: QueueRules | None = None,
+    can_sign: bool = True,
 ) -> "StoredJobQueue":
     """The queue in a data folder; its database lies there too unless `url` names another.
+
+    `can_sign` is False where it is known that no worker has a certificate.
 
     Raises:
         QueueFull: the database cannot be reached.
@@ -49,17 +56,23 @@ def open_queue(
         store = JobStore(url or f"sqlite:///{folder.resolve() / 'jobs.sqlite'}", rules=rules)
     except SQLAlchemyError as error:
         raise _away(error) from error
-    return StoredJobQueue(store, kept)
+    return StoredJobQueue(store, kept, can_sign=can_sign)
 
 
 class StoredJobQueue:
     """A `JobQueue`; each call works in a thread, so that no event loop waits for a database."""
 
     def __init__(
-        self, store: JobStore, files: JobFiles, *, clock: Callable[[], float] = time.time
+        self,
+        store: JobStore,
+        files: JobFiles,
+        *,
+        can_sign: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Serve the jobs of a store, whose files lie in a folder."""
         self.store, self.files, self._clock = store, files, clock
+        self._can_sign = can_sign
 
     def close(self) -> None:
         """Let go of the database."""
@@ -81,6 +94,10 @@ class StoredJobQueue:
             return known
         if self.store.count((JobState.QUEUED, JobState.RUNNING)) >= MAX_OPEN_JOBS:
             raise QueueFull(f"{MAX_OPEN_JOBS} jobs wait already", retry_after_s=60.0)
+        if request.sign and not self._can_sign:
+            raise JobRefused(
+                "sign", "sign: this server has no certificate (jobs.sign_chain): leave sign out"
+            )
         self.files.require_room()
         kept = fetched(request, self.files)
         return self.store.add(kept, self._clock(), key=key, owner=owner, asked=request)[0]
@@ -100,7 +117,7 @@ class StoredJobQueue:
         size = max(1, min(page_size, MAX_PAGE))
         return await self._call(self.store.page, page_token, size, states, owner)
 
-    async def watch(self, job_id: str, owner: str = "") -> AsyncIterator[Job]:
+    async def watch(self, job_id: str, owner: str = "") -> AsyncGenerator[Job, None]:
         """The job now and after each change, until it has ended."""
         version = -1
         while True:

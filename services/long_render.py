@@ -9,7 +9,6 @@ One process at a time renders in a folder. The chain runs in this process.
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -336,9 +335,3 @@ def fingerprint(request: RenderRequest, options: LongOptions) -> str:
         "options": asdict(options),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that there is no space left."""
-    number = getattr(error, "errno", None)
-    return number in (errno.ENOSPC, errno.EDQUOT)

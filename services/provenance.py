@@ -13,6 +13,8 @@ from typing import Any
 
 from viva import __version__
 
+from services.disk import is_disk_full
+
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
 
@@ -48,23 +50,33 @@ def sign(film: Path, signed: Path, signing: Signing, *, title: str) -> None:
     c2pa = _package()
     signed.unlink(missing_ok=True)
     try:
-        info = c2pa.C2paSignerInfo(
-            signing.algorithm.encode(),
-            signing.chain.read_bytes(),
-            signing.key.read_bytes(),
-            signing.authority_url.encode() or None,
-        )
         with (
-            c2pa.Signer.from_info(info) as signer,
+            _signer(c2pa, signing) as signer,
             c2pa.Builder(json.dumps(_manifest(title))) as builder,
         ):
             builder.sign_file(film, signed, signer)
     except (c2pa.C2paError, OSError) as error:
         signed.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno == 28:
+        if is_disk_full(error):
             raise
         raise ProvenanceError(
             f"{film.name} cannot be signed ({_line(error)}): check certificate chain and key"
+        ) from error
+
+
+def require_usable(signing: Signing) -> None:
+    """Load certificate and key as `sign` will.
+
+    Raises:
+        ProvenanceError: the package, certificate or key cannot be used.
+    """
+    c2pa = _package()
+    try:
+        with _signer(c2pa, signing):
+            pass
+    except (c2pa.C2paError, OSError) as error:
+        raise ProvenanceError(
+            f"nothing can be signed ({_line(error)}): check certificate chain and key"
         ) from error
 
 
@@ -91,6 +103,17 @@ def is_untouched(film: Path) -> bool:
         codes = {status.get("code", "") for status in statuses}
         return codes <= {"signingCredential.untrusted"}
     return False
+
+
+def _signer(c2pa: Any, signing: Signing) -> Any:
+    """The package's signer, to be closed."""
+    info = c2pa.C2paSignerInfo(
+        signing.algorithm.encode(),
+        signing.chain.read_bytes(),
+        signing.key.read_bytes(),
+        signing.authority_url.encode() or None,
+    )
+    return c2pa.Signer.from_info(info)
 
 
 def _manifest(title: str) -> dict[str, Any]:

@@ -20,19 +20,20 @@ from typing import Any, NoReturn
 from audio.errors import AudioError
 from pipeline.errors import ChainError, ModelError, PlanError
 from services.captions import CaptionsError, read_words
+from services.disk import is_disk_full
 from services.job_files import JobFiles
 from services.job_order import ORDER, Order
 from services.job_queue import JobError
 from services.job_request import render_request
 from services.job_states import Progress
 from services.options import OptionError, RenderRequest
-from services.provenance import ProvenanceError, sign
+from services.provenance import ProvenanceError, Signing, require_usable, sign
 from services.segment_store import stored_file
 from services.tether import tie_to_parent
 from video.errors import ImageError, RecordError, WeightsError
 
 PREVIEW_S = Fraction(2)
-REPORT_EVERY_S = 0.25
+REPORT_EVERY_S = 1.0
 # What a file or a choice is to blame for: trying again changes nothing.
 BAD_INPUT = (
     *(AudioError, CaptionsError, ChainError, ImageError, JobError, ModelError, OptionError),
@@ -98,7 +99,7 @@ def _tell(message: Mapping[str, Any]) -> None:
 
 def outcome(order: Order, watch: _Watch, tell: Tell) -> dict[str, Any]:
     """Do the job; returns its result, or why there is none."""
-    from services.long_render import FolderBusy, is_disk_full
+    from services.long_render import FolderBusy
 
     try:
         return {"done": _done(order, watch, tell)}
@@ -137,6 +138,8 @@ def _done(order: Order, watch: _Watch, tell: Tell) -> dict[str, Any]:
     from services.long_render import LongOptions, LongRender
 
     request, files = order.request, JobFiles(order.data, order.rules)
+    if request.sign:
+        require_usable(_signing(order))  # said now, not after hours of rendering
     work = files.work(order.job_id)
     work.mkdir(parents=True, exist_ok=True)
     film = work / "film.mp4"
@@ -183,12 +186,21 @@ def _preview(render: RenderRequest, path: Path, tell: Tell) -> None:
     tell({"preview": str(path)})
 
 
-def _signed(order: Order, film: Path) -> Path:
-    """The film with its manifest."""
+def _signing(order: Order) -> Signing:
+    """What films are signed with.
+
+    Raises:
+        ProvenanceError: there is nothing.
+    """
     if order.signing is None:
         raise ProvenanceError("this server has no certificate to sign with: leave sign out")
+    return order.signing
+
+
+def _signed(order: Order, film: Path) -> Path:
+    """The film with its manifest."""
     signed = film.with_name("signed.mp4")
-    sign(film, signed, order.signing, title=order.request.labels.get("title", order.job_id))
+    sign(film, signed, _signing(order), title=order.request.labels.get("title", order.job_id))
     return signed
 
 

@@ -10,12 +10,12 @@ no manifest names does not count. Whatever is damaged is found by its checksum a
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import msgpack
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +28,6 @@ from pipeline.session_state import SessionState
 VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 16
 COMMITS = "commits.log"
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +164,8 @@ def save_state(path: Path, state: SessionState) -> None:
         save_file(state.tensors, path, metadata=numbers)
     except Exception as error:
         # safetensors has an error of its own for a full disk, with the number in its text only.
-        if "os error 28" in str(error):
-            raise OSError(28, "No space left on device", str(path)) from error
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
         raise
 
 
@@ -206,13 +205,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def stored_file(path: Path) -> StoredFile:
     """A file's size and checksum, read in constant memory."""
-    digest: Any = hashlib.sha256()
-    num_bytes = 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            num_bytes += len(block)
-    return StoredFile(num_bytes=num_bytes, sha256=digest.hexdigest())
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return StoredFile(num_bytes=file.tell(), sha256=sha256)
 
 
 def is_whole(path: Path, expected: StoredFile) -> bool:

@@ -88,7 +88,9 @@ def _opened(order: "CrewOrder") -> "StoredJobQueue":
     from services.jobs import open_queue
 
     try:
-        return open_queue(order.folder, order.store, files=order.files)
+        # Without workers of our own others do the jobs, and sign them with what they have.
+        can_sign = order.settings.signing is not None or not order.num_workers
+        return open_queue(order.folder, order.store, files=order.files, can_sign=can_sign)
     except (JobError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DeploymentError(f"jobs: {reason}") from error
@@ -125,7 +127,13 @@ async def _pass_on(draining: asyncio.Event, stop: asyncio.Event) -> None:
 async def _keep_at_work(order: "CrewOrder", stop: asyncio.Event, ending: asyncio.Event) -> None:
     """Start a crew, another when it ends by itself, and have the last one end in order."""
     while not stop.is_set():
-        process = await _started(order)
+        try:
+            process = await _started(order)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            log.error("no workers can be started (%s); again in %g s", reason, RESTART_S)
+            await _first(asyncio.sleep(RESTART_S), stop.wait())
+            continue
         try:
             await _first(process.wait(), stop.wait())
             if stop.is_set():

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 WHOLE_BYTES = 256 << 20
 EDGE_BYTES = 1 << 20
 MAX_HEADER_BYTES = 100 << 20  # as the format has it
-_BLOCK_BYTES = 1 << 20
 _LENGTH_BYTES = 8
 
 
@@ -24,16 +23,12 @@ def weights_digest(path: Path, *, whole_bytes: int = WHOLE_BYTES) -> str:
         OSError: it cannot be read.
     """
     num_bytes = path.stat().st_size
-    digest: Any = hashlib.sha256()
     with path.open("rb") as file:
         if num_bytes <= whole_bytes:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-        else:
-            digest.update(num_bytes.to_bytes(_LENGTH_BYTES, "little"))
-            _add_edges(file, num_bytes, digest)
-    found: str = digest.hexdigest()
-    return found
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(num_bytes.to_bytes(_LENGTH_BYTES, "little"))
+        _add_edges(file, num_bytes, digest)
+    return digest.hexdigest()
 
 
 def _add_edges(file: BinaryIO, num_bytes: int, digest: Any) -> None:

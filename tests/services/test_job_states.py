@@ -23,9 +23,6 @@ from services.job_states import (
     failed,
     given_back,
     held,
-    is_abandoned,
-    is_available,
-    is_outlived,
     leased,
     progressed,
     renewed,
@@ -62,13 +59,6 @@ def test_the_rest_doubles_up_to_a_limit(failures: int, rest_s: float) -> None:
     assert RULES.delay_s(10_000) == 60.0
 
 
-def test_an_ended_job_is_outlived_after_its_time() -> None:
-    ended = cancelled(fresh(), 5.0)
-    assert not is_outlived(ended, 14.9, 10.0)
-    assert is_outlived(ended, 15.0, 10.0)
-    assert not is_outlived(fresh(), 1e9, 10.0)
-
-
 class JobLife(RuleBasedStateMachine):
     """Workers, users and time act on one job at will; old leases are tried again and again."""
 
@@ -86,9 +76,11 @@ class JobLife(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        if is_abandoned(self.record, self.now_s):
+        lease = self.record.lease
+        if lease is not None and lease.expires_at_s <= self.now_s:
             self.record = abandoned(self.record, self.now_s, RULES)
-        if is_available(self.record, self.now_s):
+        is_queued = self.record.job.state is JobState.QUEUED
+        if is_queued and self.record.available_at_s <= self.now_s:
             self.record = leased(self.record, "w", self.now_s, RULES)
             assert self.record.lease is not None
             self.leases.append(self.record.lease)

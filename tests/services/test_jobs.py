@@ -86,6 +86,7 @@ def test_a_job_keeps_its_inputs_whatever_becomes_of_the_files(
         ("mode", {"mode": "fast"}),
         ("frame", {"frame": "all"}),
         ("labels", {"labels": {"a": "b" * 257}}),
+        ("labels", {"labels": {"": "b"}}),
         ("consent", {"consent": "c" * 1025}),
     ],
 )
@@ -139,6 +140,26 @@ def test_a_queue_without_room_says_when_to_come_back(
     with pytest.raises(QueueFull, match="limit") as caught:
         submit(queue, good)
     assert caught.value.retry_after_s > 0
+    queue.close()
+
+
+def test_files_that_go_while_they_are_counted_do_not_count(
+    queue: StoredJobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (queue.files.folder / "work" / "gone").symlink_to("nowhere")  # listed, and then not there
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    queue.files.require_room()
+
+
+def test_signing_without_a_certificate_is_refused_at_submit(
+    tmp_path: Path, shared: Path, good: JobRequest
+) -> None:
+    rules = FileRules(roots=(shared,))
+    queue = open_queue(tmp_path / "unsigned", files=rules, can_sign=False)
+    with pytest.raises(JobRefused, match="leave sign out") as caught:
+        submit(queue, replace(good, sign=True))
+    assert caught.value.field == "sign"
+    assert submit(queue, good).state is JobState.QUEUED
     queue.close()
 
 

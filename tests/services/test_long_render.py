@@ -13,7 +13,8 @@ import pytest
 
 from audio.errors import AudioError
 from pipeline.generator import AvatarGenerator
-from services.long_render import FolderBusy, LongOptions, LongRender, is_disk_full
+from services.disk import is_disk_full
+from services.long_render import FolderBusy, LongOptions, LongRender
 from services.options import RenderRequest
 from services.render import render
 from services.segment_store import COMMITS, SegmentStore

@@ -17,6 +17,7 @@ from services.provenance import (
     Signing,
     is_untouched,
     read,
+    require_usable,
     sign,
 )
 from tests.support.job_inputs import frame_digest
@@ -142,5 +143,10 @@ def test_a_key_that_does_not_fit_is_refused_in_one_line(
     with pytest.raises(ProvenanceError, match="cannot be signed"):
         sign(film, tmp_path / "signed.mp4", bad, title="A talk")
     assert not (tmp_path / "signed.mp4").exists()
+    require_usable(signing)
+    swapped = Signing(chain=signing.key, key=signing.chain)
+    for useless in (bad, swapped):
+        with pytest.raises(ProvenanceError, match="nothing can be signed"):
+            require_usable(useless)
     with pytest.raises(ProvenanceError, match="no signing algorithm"):
         Signing(chain=signing.chain, key=signing.key, algorithm="rot13")

@@ -11,6 +11,7 @@ import pytest
 
 from services import serve_jobs
 from services.deployment import Deployment, DeploymentError, Jobs
+from services.job_crew import CrewOrder
 from services.serve_jobs import jobs_beside
 
 pytestmark = pytest.mark.stream
@@ -54,6 +55,30 @@ def test_workers_that_die_are_followed_by_others_until_the_server_drains(
             await until(lambda: not crews())
 
     asyncio.run(run())
+
+
+def test_workers_that_cannot_be_started_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serve_jobs, "RESTART_S", 0.01)
+    started, failures = serve_jobs._started, [OSError(24, "Too many open files")]
+
+    async def start(order: CrewOrder) -> asyncio.subprocess.Process:
+        if failures:
+            raise failures.pop()
+        return await started(order)
+
+    monkeypatch.setattr(serve_jobs, "_started", start)
+    deployment = Deployment(jobs=Jobs(data=tmp_path / "jobs", workers=1))
+
+    async def run() -> None:
+        draining, ending = asyncio.Event(), asyncio.Event()
+        async with jobs_beside(deployment, draining=draining, ending=ending):
+            await until(lambda: len(crews()) == 1)
+            ending.set()
+
+    asyncio.run(run())
+    assert "Too many open files" in caplog.text
 
 
 def test_a_server_without_grpc_or_workers_opens_no_queue(tmp_path: Path) -> None:
